@@ -1,0 +1,6 @@
+//! The data plane: operators, state, timers, windows, shuffle and the task that drives them.
+//! Needs: `model`. Refuses: async, clocks, threads, and every heavy technology; those reach it as traits.
+//!
+//! Inside: state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
+
+pub mod connector;

@@ -1,0 +1,21 @@
+//! Pure values and pure rules: what a job, a batch, a key, a watermark and a window *are*.
+//! Needs: Arrow's arrays. Refuses: IO, async, clocks, randomness, any knowledge of Wasm or sockets.
+//!
+//! Every other crate speaks in these terms; `engine` and `control` meet only through [`protocol`].
+
+pub mod barrier;
+pub mod batch;
+pub mod element;
+pub mod encoding;
+pub mod error;
+pub mod graph;
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod protocol;
+pub mod schema;
+pub mod time;
+pub mod watermark;
+pub mod window;
+
+pub use error::{Error, ErrorCode, ErrorKind, Result};
