@@ -4,3 +4,5 @@
 //! Inside: state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
 
 pub mod connector;
+pub mod function;
+pub mod operator;

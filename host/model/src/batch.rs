@@ -42,7 +42,13 @@ impl Batch {
         if columns.iter().any(|c| c.len() != len) || u32::try_from(len).is_err() {
             return Err(Error::bug("columns of a batch differ in length"));
         }
-        Ok(Self { columns, len, times: None, kinds: None, selection: None })
+        Ok(Self {
+            columns,
+            len,
+            times: None,
+            kinds: None,
+            selection: None,
+        })
     }
 
     /// The same rows with event times, one for each row in the columns.
@@ -81,9 +87,15 @@ impl Batch {
         }
         let selection = match &self.selection {
             None => rows,
-            Some(old) => rows.iter().map(|r| old.get(*r as usize).copied().unwrap_or(0)).collect(),
+            Some(old) => rows
+                .iter()
+                .map(|r| old.get(*r as usize).copied().unwrap_or(0))
+                .collect(),
         };
-        Ok(Self { selection: Some(selection), ..self.clone() })
+        Ok(Self {
+            selection: Some(selection),
+            ..self.clone()
+        })
     }
 
     /// Rows that are there: those selected.
@@ -130,23 +142,42 @@ impl Batch {
 
     /// The same rows with nothing left out of the columns. Free where there is no selection.
     pub fn materialize(&self) -> Result<Self> {
-        let Some(selection) = &self.selection else { return Ok(self.clone()) };
-        let whole = selection.len() == self.len && selection.iter().enumerate().all(|(i, s)| i == *s as usize);
+        let Some(selection) = &self.selection else {
+            return Ok(self.clone());
+        };
+        let whole = selection.len() == self.len
+            && selection.iter().enumerate().all(|(i, s)| i == *s as usize);
         if whole {
-            return Ok(Self { selection: None, ..self.clone() });
+            return Ok(Self {
+                selection: None,
+                ..self.clone()
+            });
         }
         let indices = UInt32Array::new(selection.clone(), None);
-        let columns = self.columns.iter().map(|c| gather(c, &indices)).collect::<Result<_>>()?;
+        let columns = self
+            .columns
+            .iter()
+            .map(|c| gather(c, &indices))
+            .collect::<Result<_>>()?;
         let times = self.times.as_ref().map(|t| pick(t, selection));
         let kinds = self.kinds.as_ref().map(|k| pick(k, selection));
-        Ok(Self { columns, len: selection.len(), times, kinds, selection: None })
+        Ok(Self {
+            columns,
+            len: selection.len(),
+            times,
+            kinds,
+            selection: None,
+        })
     }
 
     /// `len` rows from `offset` on, of the selected ones. Copies nothing.
     #[must_use]
     pub fn slice(&self, offset: usize, len: usize) -> Self {
         match &self.selection {
-            Some(s) => Self { selection: Some(s.slice(offset, len)), ..self.clone() },
+            Some(s) => Self {
+                selection: Some(s.slice(offset, len)),
+                ..self.clone()
+            },
             None => Self {
                 columns: self.columns.iter().map(|c| c.slice(offset, len)).collect(),
                 len,
@@ -160,13 +191,22 @@ impl Batch {
     /// Bytes of memory that the columns keep alive.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let columns: usize = self.columns.iter().map(|c| c.get_buffer_memory_size()).sum();
+        let columns: usize = self
+            .columns
+            .iter()
+            .map(|c| c.get_buffer_memory_size())
+            .sum();
         columns + self.times.as_ref().map_or(0, |t| t.len() * 8)
     }
 }
 
-fn pick<T: arrow_buffer::ArrowNativeType>(values: &ScalarBuffer<T>, rows: &ScalarBuffer<u32>) -> ScalarBuffer<T> {
-    rows.iter().map(|r| values.get(*r as usize).copied().unwrap_or_default()).collect()
+fn pick<T: arrow_buffer::ArrowNativeType>(
+    values: &ScalarBuffer<T>,
+    rows: &ScalarBuffer<u32>,
+) -> ScalarBuffer<T> {
+    rows.iter()
+        .map(|r| values.get(*r as usize).copied().unwrap_or_default())
+        .collect()
 }
 
 /// The rows of `column` that `indices` names.
@@ -176,20 +216,33 @@ pub fn gather(column: &ArrayRef, indices: &UInt32Array) -> Result<ArrayRef> {
 
 /// One batch of the rows of several, in order; all must have the same types. Selections are materialised.
 pub fn concat(batches: &[Batch]) -> Result<Batch> {
-    let whole: Vec<Batch> = batches.iter().map(Batch::materialize).collect::<Result<_>>()?;
-    let Some(first) = whole.first() else { return Batch::new(Vec::new(), 0) };
+    let whole: Vec<Batch> = batches
+        .iter()
+        .map(Batch::materialize)
+        .collect::<Result<_>>()?;
+    let Some(first) = whole.first() else {
+        return Batch::new(Vec::new(), 0);
+    };
     if whole.len() == 1 {
         return Ok(first.clone());
     }
     let columns = (0..first.columns.len())
         .map(|i| {
-            let parts: Vec<&dyn Array> = whole.iter().filter_map(|b| b.columns.get(i)).map(|c| c.as_ref()).collect();
-            arrow_select::concat::concat(&parts).map_err(|e| Error::bug(format!("batches could not be joined: {e}")))
+            let parts: Vec<&dyn Array> = whole
+                .iter()
+                .filter_map(|b| b.columns.get(i))
+                .map(|c| c.as_ref())
+                .collect();
+            arrow_select::concat::concat(&parts)
+                .map_err(|e| Error::bug(format!("batches could not be joined: {e}")))
         })
         .collect::<Result<Vec<ArrayRef>>>()?;
     let len = whole.iter().map(Batch::len).sum();
     let times = whole.iter().all(|b| b.times.is_some()).then(|| {
-        whole.iter().flat_map(|b| b.times.iter().flat_map(|t| t.iter().copied())).collect::<ScalarBuffer<i64>>()
+        whole
+            .iter()
+            .flat_map(|b| b.times.iter().flat_map(|t| t.iter().copied()))
+            .collect::<ScalarBuffer<i64>>()
     });
     let kinds = whole.iter().any(|b| b.kinds.is_some()).then(|| {
         whole
@@ -200,9 +253,10 @@ pub fn concat(batches: &[Batch]) -> Result<Batch> {
             })
             .collect::<ScalarBuffer<u8>>()
     });
-    Batch::new(columns, len)?.with_times(times)?.with_kinds(kinds)
+    Batch::new(columns, len)?
+        .with_times(times)?
+        .with_kinds(kinds)
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -211,11 +265,17 @@ mod tests {
 
     fn numbers(n: i64) -> Batch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));
-        Batch::new(vec![column], n as usize).unwrap().with_times(Some((0..n).map(|i| i * 10).collect())).unwrap()
+        Batch::new(vec![column], n as usize)
+            .unwrap()
+            .with_times(Some((0..n).map(|i| i * 10).collect()))
+            .unwrap()
     }
 
     fn values(b: &Batch) -> Vec<i64> {
-        b.materialize().unwrap().columns()[0].as_primitive::<Int64Type>().values().to_vec()
+        b.materialize().unwrap().columns()[0]
+            .as_primitive::<Int64Type>()
+            .values()
+            .to_vec()
     }
 
     #[test]
@@ -223,7 +283,10 @@ mod tests {
         let odd = numbers(10).select(vec![1, 3, 5, 7, 9].into()).unwrap();
         let two = odd.select(vec![4, 0].into()).unwrap();
         assert_eq!(values(&two), [9, 1]);
-        assert_eq!(two.materialize().unwrap().times().unwrap().to_vec(), [90, 10]);
+        assert_eq!(
+            two.materialize().unwrap().times().unwrap().to_vec(),
+            [90, 10]
+        );
         assert_eq!(values(&odd.slice(1, 2)), [3, 5]);
         assert!(odd.select(vec![5].into()).is_err());
     }

@@ -136,7 +136,10 @@ impl ErrorCode {
     /// The code that prints as `text`, in any case of letters.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|c| c.as_str().eq_ignore_ascii_case(text))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|c| c.as_str().eq_ignore_ascii_case(text))
     }
 }
 
@@ -158,7 +161,13 @@ impl Error {
     /// An error with a message that starts in lower case and has no full stop.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code, message: message.into(), at: Vec::new(), help: None, detail: None }))
+        Self(Box::new(Inner {
+            code,
+            message: message.into(),
+            at: Vec::new(),
+            help: None,
+            detail: None,
+        }))
     }
 
     /// A broken invariant of ours.
@@ -248,13 +257,24 @@ mod tests {
     fn codes_are_unique_and_parse_back() {
         for (i, code) in ErrorCode::ALL.iter().enumerate() {
             assert_eq!(ErrorCode::parse(&code.as_str().to_lowercase()), Some(*code));
-            assert!(ErrorCode::ALL.iter().skip(i + 1).all(|c| c.as_str() != code.as_str()));
+            assert!(
+                ErrorCode::ALL
+                    .iter()
+                    .skip(i + 1)
+                    .all(|c| c.as_str() != code.as_str())
+            );
         }
     }
 
     #[test]
     fn the_innermost_place_wins() {
-        let e = Error::new(ErrorCode::BadRecord, "a string where an integer belongs").at("line", 3).at("line", 9).at("file", "a");
-        assert_eq!(e.to_string(), "a string where an integer belongs, line 3, file a");
+        let e = Error::new(ErrorCode::BadRecord, "a string where an integer belongs")
+            .at("line", 3)
+            .at("line", 9)
+            .at("file", "a");
+        assert_eq!(
+            e.to_string(),
+            "a string where an integer belongs, line 3, file a"
+        );
     }
 }

@@ -15,7 +15,10 @@ pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// The most bytes in the description of a job.
 pub const GRAPH_BYTES_MAX: usize = 4 << 20;
 
-const _: () = assert!(PARALLELISM_MAX <= KEY_GROUPS_MAX, "a task needs at least one key group");
+const _: () = assert!(
+    PARALLELISM_MAX <= KEY_GROUPS_MAX,
+    "a task needs at least one key group"
+);
 
 /// What a job may use; all are per task unless their name says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,10 @@ impl Limits {
     pub const NAMES: [(&'static str, &'static str); 8] = [
         ("memory-bytes", "linear memory of one instance"),
         ("cpu-ms-per-call", "CPU time of one call into the guest"),
-        ("output-bytes-per-call", "what a call returns before it stops at a prefix"),
+        (
+            "output-bytes-per-call",
+            "what a call returns before it stops at a prefix",
+        ),
         ("output-bytes-max", "hard bound on what one call returns"),
         ("log-bytes-per-second", "log lines of one task"),
         ("state-bytes", "state of one task"),
@@ -69,7 +75,10 @@ impl Limits {
     /// Sets one limit by name. Errors: an unknown name, a value of 0.
     pub fn set(&mut self, name: &str, value: u64) -> Result<()> {
         if value == 0 {
-            return Err(Error::new(ErrorCode::Usage, format!("limit '{name}' must be above 0")));
+            return Err(Error::new(
+                ErrorCode::Usage,
+                format!("limit '{name}' must be above 0"),
+            ));
         }
         let field = match name {
             "memory-bytes" => &mut self.memory_bytes,
@@ -82,8 +91,10 @@ impl Limits {
             "channel-bytes" => &mut self.channel_bytes,
             _ => {
                 let names: Vec<_> = Self::NAMES.iter().map(|(n, _)| *n).collect();
-                return Err(Error::new(ErrorCode::Usage, format!("there is no limit '{name}'"))
-                    .help(format!("the limits are: {}", names.join(", "))));
+                return Err(
+                    Error::new(ErrorCode::Usage, format!("there is no limit '{name}'"))
+                        .help(format!("the limits are: {}", names.join(", "))),
+                );
             }
         };
         *field = value;

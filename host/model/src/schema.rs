@@ -72,7 +72,11 @@ impl Field {
     /// A field that is never null.
     #[must_use]
     pub fn new(name: impl Into<String>, data_type: DataType) -> Self {
-        Self { name: name.into(), data_type, nullable: false }
+        Self {
+            name: name.into(),
+            data_type,
+            nullable: false,
+        }
     }
 
     /// The same field, but it may be null.
@@ -116,7 +120,9 @@ impl DataType {
             Self::Bytes => ArrowType::Binary,
             Self::Timestamp => ArrowType::Timestamp(TimeUnit::Millisecond, None),
             Self::Date => ArrowType::Date32,
-            Self::Decimal { scale } => ArrowType::Decimal128(38, i8::try_from(*scale).unwrap_or(i8::MAX)),
+            Self::Decimal { scale } => {
+                ArrowType::Decimal128(38, i8::try_from(*scale).unwrap_or(i8::MAX))
+            }
             Self::List(item) => ArrowType::List(Arc::new(item.to_arrow())),
             Self::Struct(fields) => ArrowType::Struct(fields.iter().map(Field::to_arrow).collect()),
         }
@@ -131,7 +137,9 @@ impl DataType {
             Self::I32 | Self::U32 | Self::F32 | Self::Date => 4,
             Self::I64 | Self::U64 | Self::F64 | Self::Timestamp => 8,
             Self::Decimal { .. } => 16,
-            Self::Bool | Self::String | Self::Bytes | Self::List(_) | Self::Struct(_) => return None,
+            Self::Bool | Self::String | Self::Bytes | Self::List(_) | Self::Struct(_) => {
+                return None;
+            }
         })
     }
 
@@ -140,7 +148,9 @@ impl DataType {
     fn serves(&self, view: &Self) -> bool {
         match (self, view) {
             (Self::Struct(have), Self::Struct(want)) => misfit(have, want).is_none(),
-            (Self::List(have), Self::List(want)) => have.nullable <= want.nullable && have.data_type == want.data_type,
+            (Self::List(have), Self::List(want)) => {
+                have.nullable <= want.nullable && have.data_type == want.data_type
+            }
             _ => self == view,
         }
     }
@@ -148,19 +158,26 @@ impl DataType {
 
 /// The first field of `want` that `have` does not serve, and why.
 fn misfit(have: &[Field], want: &[Field]) -> Option<String> {
-    want.iter().find_map(|w| match have.iter().find(|h| h.name == w.name) {
-        None => {
-            let names: Vec<_> = have.iter().map(|h| h.name.as_str()).collect();
-            Some(format!("there is no field '{}'; the fields are: {}", w.name, names.join(", ")))
-        }
-        Some(h) if h.nullable && !w.nullable => {
-            Some(format!("field '{}' may be null, but is read as if it never were", w.name))
-        }
-        Some(h) if !h.data_type.serves(&w.data_type) => {
-            Some(format!("field '{}' is {}, but is read as {}", w.name, h.data_type, w.data_type))
-        }
-        Some(_) => None,
-    })
+    want.iter()
+        .find_map(|w| match have.iter().find(|h| h.name == w.name) {
+            None => {
+                let names: Vec<_> = have.iter().map(|h| h.name.as_str()).collect();
+                Some(format!(
+                    "there is no field '{}'; the fields are: {}",
+                    w.name,
+                    names.join(", ")
+                ))
+            }
+            Some(h) if h.nullable && !w.nullable => Some(format!(
+                "field '{}' may be null, but is read as if it never were",
+                w.name
+            )),
+            Some(h) if !h.data_type.serves(&w.data_type) => Some(format!(
+                "field '{}' is {}, but is read as {}",
+                w.name, h.data_type, w.data_type
+            )),
+            Some(_) => None,
+        })
 }
 
 /// The parts of `fields` that `needed` names, in the order of `fields`.
@@ -170,10 +187,16 @@ fn restrict(fields: &[Field], needed: &[Field]) -> Vec<Field> {
         .filter_map(|f| {
             let n = needed.iter().find(|n| n.name == f.name)?;
             let data_type = match (&f.data_type, &n.data_type) {
-                (DataType::Struct(have), DataType::Struct(want)) => DataType::Struct(restrict(have, want)),
+                (DataType::Struct(have), DataType::Struct(want)) => {
+                    DataType::Struct(restrict(have, want))
+                }
                 (whole, _) => whole.clone(),
             };
-            Some(Field { name: f.name.clone(), data_type, nullable: f.nullable })
+            Some(Field {
+                name: f.name.clone(),
+                data_type,
+                nullable: f.nullable,
+            })
         })
         .collect()
 }
@@ -183,7 +206,9 @@ fn merge(into: &mut Vec<Field>, other: &[Field]) {
         match into.iter_mut().find(|f| f.name == o.name) {
             None => into.push(o.clone()),
             Some(f) => {
-                if let (DataType::Struct(have), DataType::Struct(more)) = (&mut f.data_type, &o.data_type) {
+                if let (DataType::Struct(have), DataType::Struct(more)) =
+                    (&mut f.data_type, &o.data_type)
+                {
                     merge(have, more);
                 }
             }
@@ -216,7 +241,10 @@ impl Schema {
             let mut seen = BTreeSet::new();
             for f in fields {
                 if f.name.is_empty() || !seen.insert(&f.name) {
-                    return Err(Error::new(ErrorCode::GraphInvalid, format!("field name '{}' is empty or stands twice", f.name)));
+                    return Err(Error::new(
+                        ErrorCode::GraphInvalid,
+                        format!("field name '{}' is empty or stands twice", f.name),
+                    ));
                 }
                 match &f.data_type {
                     DataType::Struct(inner) => check(inner)?,
@@ -226,7 +254,10 @@ impl Schema {
                         }
                     }
                     DataType::Decimal { scale } if *scale > 38 => {
-                        return Err(Error::new(ErrorCode::GraphInvalid, format!("field '{}' has a scale above 38", f.name)));
+                        return Err(Error::new(
+                            ErrorCode::GraphInvalid,
+                            format!("field '{}' has a scale above 38", f.name),
+                        ));
                     }
                     _ => {}
                 }
@@ -247,7 +278,9 @@ impl Schema {
     /// This schema without what `needed` does not name; the order stays. Names in `needed` that don't exist are passed over.
     #[must_use]
     pub fn restrict(&self, needed: &Self) -> Self {
-        Self { fields: restrict(&self.fields, &needed.fields) }
+        Self {
+            fields: restrict(&self.fields, &needed.fields),
+        }
     }
 
     /// Adds to this set of needed fields those of `other`.
@@ -286,13 +319,15 @@ impl Projection {
         let nodes = view
             .iter()
             .map(|v| {
-                let ordinal = from
-                    .iter()
-                    .position(|f| f.name == v.name)
-                    .ok_or_else(|| Error::bug(format!("field '{}' is not in the stream", v.name)))?;
+                let ordinal = from.iter().position(|f| f.name == v.name).ok_or_else(|| {
+                    Error::bug(format!("field '{}' is not in the stream", v.name))
+                })?;
                 let nested = match (from.get(ordinal).map(|f| &f.data_type), &v.data_type) {
                     (Some(DataType::Struct(have)), DataType::Struct(want)) if have != want => {
-                        Some((want.iter().map(Field::to_arrow).collect(), Self::of(have, want)?))
+                        Some((
+                            want.iter().map(Field::to_arrow).collect(),
+                            Self::of(have, want)?,
+                        ))
                     }
                     _ => None,
                 };
@@ -312,16 +347,25 @@ impl Projection {
         self.nodes
             .iter()
             .map(|node| {
-                let column = columns.get(node.ordinal).ok_or_else(|| Error::bug("a batch has too few columns"))?;
-                let Some((fields, inner)) = &node.nested else { return Ok(column.clone()) };
+                let column = columns
+                    .get(node.ordinal)
+                    .ok_or_else(|| Error::bug("a batch has too few columns"))?;
+                let Some((fields, inner)) = &node.nested else {
+                    return Ok(column.clone());
+                };
                 let record = column
                     .as_any()
                     .downcast_ref::<StructArray>()
                     .ok_or_else(|| Error::bug("a nested column is not a record"))?;
                 let children = inner.apply(record.columns())?;
-                StructArray::try_new_with_length(fields.clone(), children, record.nulls().cloned(), record.len())
-                    .map(|a| Arc::new(a) as ArrayRef)
-                    .map_err(|e| Error::bug(e.to_string()))
+                StructArray::try_new_with_length(
+                    fields.clone(),
+                    children,
+                    record.nulls().cloned(),
+                    record.len(),
+                )
+                .map(|a| Arc::new(a) as ArrayRef)
+                .map_err(|e| Error::bug(e.to_string()))
             })
             .collect()
     }
@@ -346,7 +390,12 @@ impl fmt::Display for DataType {
             Self::Timestamp => f.write_str("timestamp"),
             Self::Date => f.write_str("date"),
             Self::Decimal { scale } => write!(f, "decimal(38, {scale})"),
-            Self::List(item) => write!(f, "list<{}{}>", item.data_type, if item.nullable { "?" } else { "" }),
+            Self::List(item) => write!(
+                f,
+                "list<{}{}>",
+                item.data_type,
+                if item.nullable { "?" } else { "" }
+            ),
             Self::Struct(fields) => {
                 f.write_str("{")?;
                 write_fields(f, fields)?;
@@ -359,7 +408,13 @@ impl fmt::Display for DataType {
 fn write_fields(f: &mut fmt::Formatter<'_>, fields: &[Field]) -> fmt::Result {
     for (i, field) in fields.iter().enumerate() {
         let comma = if i > 0 { ", " } else { "" };
-        write!(f, "{comma}{}: {}{}", field.name, field.data_type, if field.nullable { "?" } else { "" })?;
+        write!(
+            f,
+            "{comma}{}: {}{}",
+            field.name,
+            field.data_type,
+            if field.nullable { "?" } else { "" }
+        )?;
     }
     Ok(())
 }
@@ -375,7 +430,10 @@ mod tests {
     use super::*;
 
     fn bid() -> Schema {
-        let nested = vec![Field::new("price", DataType::I64), Field::new("url", DataType::String)];
+        let nested = vec![
+            Field::new("price", DataType::I64),
+            Field::new("url", DataType::String),
+        ];
         Schema::new(vec![
             Field::new("ts", DataType::Timestamp),
             Field::new("bid", DataType::Struct(nested)).nullable(),
@@ -385,19 +443,40 @@ mod tests {
 
     #[test]
     fn a_view_is_by_name_and_type() {
-        let view = |f: Field| bid().check_view(&Schema::new(vec![f])).map_err(|e| e.to_string());
+        let view = |f: Field| {
+            bid()
+                .check_view(&Schema::new(vec![f]))
+                .map_err(|e| e.to_string())
+        };
         assert!(view(Field::new("extra", DataType::String)).is_ok());
-        assert_eq!(view(Field::new("extra", DataType::I64)).unwrap_err(), "field 'extra' is string, but is read as i64");
+        assert_eq!(
+            view(Field::new("extra", DataType::I64)).unwrap_err(),
+            "field 'extra' is string, but is read as i64"
+        );
         let part = DataType::Struct(vec![Field::new("price", DataType::I64)]);
         assert!(view(Field::new("bid", part.clone()).nullable()).is_ok());
-        assert!(view(Field::new("bid", part)).unwrap_err().contains("may be null"));
-        assert!(view(Field::new("x", DataType::I64)).unwrap_err().contains("ts, bid, extra"));
+        assert!(
+            view(Field::new("bid", part))
+                .unwrap_err()
+                .contains("may be null")
+        );
+        assert!(
+            view(Field::new("x", DataType::I64))
+                .unwrap_err()
+                .contains("ts, bid, extra")
+        );
     }
 
     #[test]
     fn restricting_keeps_the_order_and_prunes_nested_records() {
         let mut needed = Schema::new(vec![Field::new("extra", DataType::String)]);
-        needed.merge(&Schema::new(vec![Field::new("bid", DataType::Struct(vec![Field::new("url", DataType::String)]))]));
-        assert_eq!(bid().restrict(&needed).to_string(), "bid: {url: string}?, extra: string");
+        needed.merge(&Schema::new(vec![Field::new(
+            "bid",
+            DataType::Struct(vec![Field::new("url", DataType::String)]),
+        )]));
+        assert_eq!(
+            bid().restrict(&needed).to_string(),
+            "bid: {url: string}?, extra: string"
+        );
     }
 }

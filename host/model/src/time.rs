@@ -128,7 +128,10 @@ mod tests {
 
     #[test]
     fn shows_rfc_3339() {
-        assert_eq!(EventTime(1_709_964_000_000).to_string(), "2024-03-09T06:00:00.000Z");
+        assert_eq!(
+            EventTime(1_709_964_000_000).to_string(),
+            "2024-03-09T06:00:00.000Z"
+        );
         assert_eq!(EventTime(-1).to_string(), "1969-12-31T23:59:59.999Z");
         assert_eq!(EventTime(i64::MAX).to_string(), "9223372036854775807 ms");
     }

@@ -58,8 +58,17 @@ impl Merge {
     /// A merge of this many channels, all active, none with a watermark.
     #[must_use]
     pub fn new(channels: usize) -> Self {
-        let channel = Channel { watermark: Watermark::MIN, idle: false, aligned: true, ended: false };
-        Self { channels: vec![channel; channels], emitted: Watermark::MIN, idle: false }
+        let channel = Channel {
+            watermark: Watermark::MIN,
+            idle: false,
+            aligned: true,
+            ended: false,
+        };
+        Self {
+            channels: vec![channel; channels],
+            emitted: Watermark::MIN,
+            idle: false,
+        }
     }
 
     /// The last watermark that was emitted.
@@ -76,7 +85,9 @@ impl Merge {
 
     /// A channel's watermark. One that is not above the channel's last, or comes from an idle channel, changes nothing.
     pub fn watermark(&mut self, channel: usize, watermark: Watermark) -> Merged {
-        let Some(c) = self.channels.get_mut(channel) else { return Merged::default() };
+        let Some(c) = self.channels.get_mut(channel) else {
+            return Merged::default();
+        };
         if c.idle || watermark <= c.watermark {
             return Merged::default();
         }
@@ -84,28 +95,39 @@ impl Merge {
         if !c.aligned && watermark >= self.emitted {
             c.aligned = true;
         }
-        Merged { watermark: self.advance(), idle: None }
+        Merged {
+            watermark: self.advance(),
+            idle: None,
+        }
     }
 
     /// A channel has ended: it stands at the greatest watermark and holds nobody back.
     pub fn end(&mut self, channel: usize) -> Merged {
-        let Some(c) = self.channels.get_mut(channel) else { return Merged::default() };
+        let Some(c) = self.channels.get_mut(channel) else {
+            return Merged::default();
+        };
         let was_idle = c.idle;
         c.ended = true;
         c.idle = false;
         c.aligned = true;
         c.watermark = Watermark::MAX;
-        let idle = (was_idle && self.idle && self.channels.iter().all(|c| c.ended)).then_some(false);
+        let idle =
+            (was_idle && self.idle && self.channels.iter().all(|c| c.ended)).then_some(false);
         if idle.is_some() {
             self.idle = false;
         }
-        Merged { watermark: self.advance(), idle }
+        Merged {
+            watermark: self.advance(),
+            idle,
+        }
     }
 
     /// A channel becomes idle or active.
     pub fn idle(&mut self, channel: usize, idle: bool) -> Merged {
         let emitted = self.emitted;
-        let Some(c) = self.channels.get_mut(channel) else { return Merged::default() };
+        let Some(c) = self.channels.get_mut(channel) else {
+            return Merged::default();
+        };
         if c.idle == idle || c.ended {
             return Merged::default();
         }
@@ -113,15 +135,29 @@ impl Merge {
         if !idle {
             c.aligned = c.watermark >= emitted;
             let woke = std::mem::take(&mut self.idle);
-            return Merged { watermark: None, idle: woke.then_some(false) };
+            return Merged {
+                watermark: None,
+                idle: woke.then_some(false),
+            };
         }
         c.aligned = false;
         let held_last = c.watermark == emitted;
         if self.channels.iter().any(|c| !c.idle && !c.ended) {
-            return Merged { watermark: self.advance(), idle: None };
+            return Merged {
+                watermark: self.advance(),
+                idle: None,
+            };
         }
-        let greatest = self.channels.iter().filter(|c| !c.ended).map(|c| c.watermark).max();
-        let mut merged = Merged { watermark: None, idle: None };
+        let greatest = self
+            .channels
+            .iter()
+            .filter(|c| !c.ended)
+            .map(|c| c.watermark)
+            .max();
+        let mut merged = Merged {
+            watermark: None,
+            idle: None,
+        };
         if held_last {
             if let Some(g) = greatest.filter(|g| *g > self.emitted) {
                 self.emitted = g;
@@ -136,7 +172,12 @@ impl Merge {
     }
 
     fn advance(&mut self) -> Option<Watermark> {
-        let least = self.channels.iter().filter(|c| c.aligned).map(|c| c.watermark).min()?;
+        let least = self
+            .channels
+            .iter()
+            .filter(|c| c.aligned)
+            .map(|c| c.watermark)
+            .min()?;
         if least <= self.emitted {
             return None;
         }
@@ -158,12 +199,30 @@ mod tests {
         let mut m = Merge::new(2);
         assert_eq!(m.watermark(0, Watermark(5)).watermark, None);
         assert_eq!(m.watermark(1, Watermark(3)).watermark, wm(3));
-        assert_eq!(m.watermark(1, Watermark(2)).watermark, None, "a watermark never goes back");
+        assert_eq!(
+            m.watermark(1, Watermark(2)).watermark,
+            None,
+            "a watermark never goes back"
+        );
         assert_eq!(m.idle(1, true).watermark, wm(5));
-        assert_eq!(m.idle(1, false), Merged { watermark: None, idle: None });
-        assert_eq!(m.watermark(0, Watermark(9)).watermark, wm(9), "one that is behind does not hold");
+        assert_eq!(
+            m.idle(1, false),
+            Merged {
+                watermark: None,
+                idle: None
+            }
+        );
+        assert_eq!(
+            m.watermark(0, Watermark(9)).watermark,
+            wm(9),
+            "one that is behind does not hold"
+        );
         assert_eq!(m.watermark(1, Watermark(9)).watermark, None);
-        assert_eq!(m.watermark(0, Watermark(12)).watermark, None, "it has caught up and holds again");
+        assert_eq!(
+            m.watermark(0, Watermark(12)).watermark,
+            None,
+            "it has caught up and holds again"
+        );
         assert_eq!(m.watermark(1, Watermark(11)).watermark, wm(11));
     }
 
@@ -172,8 +231,20 @@ mod tests {
         let mut m = Merge::new(2);
         m.watermark(0, Watermark(10));
         m.watermark(1, Watermark(4));
-        assert_eq!(m.idle(0, true), Merged { watermark: None, idle: None });
-        assert_eq!(m.idle(1, true), Merged { watermark: wm(10), idle: Some(true) });
+        assert_eq!(
+            m.idle(0, true),
+            Merged {
+                watermark: None,
+                idle: None
+            }
+        );
+        assert_eq!(
+            m.idle(1, true),
+            Merged {
+                watermark: wm(10),
+                idle: Some(true)
+            }
+        );
         assert_eq!(m.idle(0, false).idle, Some(false));
     }
 

@@ -49,10 +49,14 @@ impl Assigner {
         let bad = |what: String| Err(Error::new(ErrorCode::GraphInvalid, what));
         let (size, step, offset) = self.parts();
         if size <= 0 || step <= 0 {
-            return bad(format!("a window's size and slide must be above 0, not {size} ms and {step} ms"));
+            return bad(format!(
+                "a window's size and slide must be above 0, not {size} ms and {step} ms"
+            ));
         }
         if offset.abs() >= step {
-            return bad(format!("a window's offset must be below {step} ms, not {offset} ms"));
+            return bad(format!(
+                "a window's offset must be below {step} ms, not {offset} ms"
+            ));
         }
         Ok(())
     }
@@ -62,7 +66,11 @@ impl Assigner {
     pub fn parts(self) -> (i64, i64, i64) {
         match self {
             Self::Tumbling { size_ms, offset_ms } => (size_ms, size_ms, offset_ms),
-            Self::Sliding { size_ms, slide_ms, offset_ms } => (size_ms, slide_ms, offset_ms),
+            Self::Sliding {
+                size_ms,
+                slide_ms,
+                offset_ms,
+            } => (size_ms, slide_ms, offset_ms),
         }
     }
 
@@ -73,7 +81,12 @@ impl Assigner {
         let last = last_start(time.0, offset, step);
         std::iter::successors(last, move |start| start.checked_sub(step))
             .take_while(move |start| start.checked_add(size).is_some_and(|end| end > time.0))
-            .filter_map(move |start| Some(Window { start, end: start.checked_add(size)? }))
+            .filter_map(move |start| {
+                Some(Window {
+                    start,
+                    end: start.checked_add(size)?,
+                })
+            })
     }
 
     /// The length of the slices of which every window is a whole number: one slice a row, shared by its windows.
@@ -110,7 +123,9 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn show(a: Assigner, at: i64) -> String {
-        a.assign(EventTime(at)).map(|w| format!("[{}..{}) ", w.start, w.end)).collect()
+        a.assign(EventTime(at))
+            .map(|w| format!("[{}..{}) ", w.start, w.end))
+            .collect()
     }
 
     #[track_caller]
@@ -120,37 +135,92 @@ mod tests {
 
     #[test]
     fn tumbling_is_half_open() {
-        let t = Assigner::Tumbling { size_ms: 10, offset_ms: 0 };
+        let t = Assigner::Tumbling {
+            size_ms: 10,
+            offset_ms: 0,
+        };
         check(t, 9, expect!["[0..10)"]);
         check(t, 10, expect!["[10..20)"]);
         check(t, -1, expect!["[-10..0)"]);
-        check(Assigner::Tumbling { size_ms: 10, offset_ms: 3 }, 2, expect!["[-7..3)"]);
+        check(
+            Assigner::Tumbling {
+                size_ms: 10,
+                offset_ms: 3,
+            },
+            2,
+            expect!["[-7..3)"],
+        );
     }
 
     #[test]
     fn sliding_gives_the_latest_first() {
-        check(Assigner::Sliding { size_ms: 10, slide_ms: 4, offset_ms: 0 }, 9, expect!["[8..18) [4..14) [0..10)"]);
-        check(Assigner::Sliding { size_ms: 2, slide_ms: 5, offset_ms: 0 }, 3, expect![""]);
+        check(
+            Assigner::Sliding {
+                size_ms: 10,
+                slide_ms: 4,
+                offset_ms: 0,
+            },
+            9,
+            expect!["[8..18) [4..14) [0..10)"],
+        );
+        check(
+            Assigner::Sliding {
+                size_ms: 2,
+                slide_ms: 5,
+                offset_ms: 0,
+            },
+            3,
+            expect![""],
+        );
     }
 
     #[test]
     fn the_ends_of_time_have_no_window() {
-        let t = Assigner::Tumbling { size_ms: 10, offset_ms: 0 };
+        let t = Assigner::Tumbling {
+            size_ms: 10,
+            offset_ms: 0,
+        };
         check(t, i64::MAX, expect![""]);
         check(t, i64::MIN, expect![""]);
     }
 
     #[test]
     fn slices_divide_every_window() {
-        let a = Assigner::Sliding { size_ms: 10, slide_ms: 4, offset_ms: 0 };
+        let a = Assigner::Sliding {
+            size_ms: 10,
+            slide_ms: 4,
+            offset_ms: 0,
+        };
         assert_eq!(a.slice_ms(), 2);
         assert_eq!(a.slice_start(EventTime(9)), Some(8));
     }
 
     #[test]
     fn bad_sizes_are_refused() {
-        assert!(Assigner::Tumbling { size_ms: 0, offset_ms: 0 }.check().is_err());
-        assert!(Assigner::Sliding { size_ms: 10, slide_ms: -1, offset_ms: 0 }.check().is_err());
-        assert!(Assigner::Tumbling { size_ms: 10, offset_ms: 10 }.check().is_err());
+        assert!(
+            Assigner::Tumbling {
+                size_ms: 0,
+                offset_ms: 0
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Assigner::Sliding {
+                size_ms: 10,
+                slide_ms: -1,
+                offset_ms: 0
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Assigner::Tumbling {
+                size_ms: 10,
+                offset_ms: 10
+            }
+            .check()
+            .is_err()
+        );
     }
 }
