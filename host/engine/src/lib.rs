@@ -3,6 +3,10 @@
 //!
 //! Inside: state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
 
+pub mod chain;
 pub mod connector;
 pub mod function;
 pub mod operator;
+pub mod operators;
+pub mod shuffle;
+pub mod task;

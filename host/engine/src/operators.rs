@@ -1,0 +1,5 @@
+//! The operators, one a file.
+
+pub mod select;
+pub mod sink;
+pub mod timestamps;

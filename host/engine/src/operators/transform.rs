@@ -1,0 +1,146 @@
+//! Users' functions without state, fused: chained ones run in one call a batch.
+//!
+//! The segment gets the columns that any of its functions reads of the input; what no function makes follows from the
+//! input by the parent row of each output row, and is never copied into the sandbox and back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pelton_model::batch::Batch;
+use pelton_model::graph::Transform;
+use pelton_model::schema::{Projection, Schema};
+use pelton_model::{Error, Result};
+
+use super::output::{From, assemble};
+use crate::function::{Reply, Rows, Segment, SegmentSpec};
+use crate::operator::{Context, Operator, OperatorMetrics};
+
+/// One function of a fused run.
+pub struct Member {
+    /// Its name, for messages.
+    pub name: String,
+    /// What it is.
+    pub spec: Transform,
+    /// Its declared output streams.
+    pub declared: Vec<Schema>,
+    /// Its own counters.
+    pub metrics: Arc<OperatorMetrics>,
+}
+
+/// The operator.
+pub struct TransformOperator {
+    members: Vec<Member>,
+    segment_spec: SegmentSpec,
+    segment: Option<Segment>,
+    projection: Projection,
+    /// For the last function's main output: each field of the pruned stream.
+    main: Vec<From>,
+    ports: Vec<u32>,
+}
+
+impl TransformOperator {
+    /// `input` and `output` are the pruned schemas of the streams around the run. A side output `port` of member
+    /// `step` leaves the operator on the port that [`port`](Self::port) gives.
+    pub fn new(members: Vec<Member>, input: &Schema, output: &Schema) -> Result<Self> {
+        let mut need = Schema::default();
+        let mut made: Vec<String> = Vec::new();
+        for m in &members {
+            let fields = m.spec.view.fields.iter().filter(|f| !made.contains(&f.name)).cloned().collect();
+            need.merge(&Schema::new(fields));
+            made.retain(|name| m.declared.first().is_some_and(|d| d.field(name).is_some()));
+            made.extend(m.spec.produces.iter().cloned());
+        }
+        let view = input.restrict(&need);
+        let declared = members.last().and_then(|m| m.declared.first()).cloned().unwrap_or_default();
+        let returned = Schema::new(declared.fields.into_iter().filter(|f| made.contains(&f.name)).collect());
+        let main = output
+            .fields
+            .iter()
+            .map(|f| match (returned.index_of(&f.name), input.index_of(&f.name)) {
+                (Some(i), _) => Ok(From::Made(i)),
+                (None, Some(i)) => Ok(From::Kept(i)),
+                (None, None) => Err(Error::bug(format!("field '{}' is neither made nor kept", f.name))),
+            })
+            .collect::<Result<_>>()?;
+        let last = members.len().saturating_sub(1) as u32;
+        let mut outputs = vec![((last, 0), returned)];
+        let mut ports = Vec::new();
+        for (step, m) in members.iter().enumerate() {
+            ports.push(ports.last().copied().unwrap_or(0) + if step == 0 { 0 } else { side_outputs(members.get(step - 1)) });
+            for (port, schema) in m.declared.iter().enumerate().skip(1) {
+                outputs.push(((step as u32, port as u32), schema.clone()));
+            }
+        }
+        let segment_spec = SegmentSpec {
+            functions: members.iter().map(|m| m.spec.function).collect(),
+            names: members.iter().map(|m| m.name.clone()).collect(),
+            input: view.clone(),
+            outputs,
+            ..SegmentSpec::default()
+        };
+        let projection = Projection::new(input, &view)?;
+        Ok(Self { members, segment_spec, segment: None, projection, main, ports })
+    }
+
+    /// The port of this operator on which stream `port` of member `step` leaves: 0 for the last one's main output,
+    /// then all side outputs in order.
+    #[must_use]
+    pub fn port(members: &[Member], step: usize, port: u32) -> u32 {
+        if port == 0 {
+            return 0;
+        }
+        members.iter().take(step).map(|m| side_outputs(Some(m))).sum::<u32>() + port
+    }
+
+    fn count(&self, reply: &Reply, rows: usize, cx: &Context<'_>) {
+        let mut into = rows as u64;
+        for (m, out) in self.members.iter().zip(&reply.step_rows) {
+            let out = u64::from(*out);
+            OperatorMetrics::add(&m.metrics.rows_in, into);
+            OperatorMetrics::add(&m.metrics.rows_out, out);
+            m.metrics.watermark.store(cx.watermark.0, Ordering::Relaxed);
+            into = out;
+        }
+    }
+}
+
+fn side_outputs(member: Option<&Member>) -> u32 {
+    member.map_or(0, |m| m.declared.len().saturating_sub(1) as u32)
+}
+
+impl Operator for TransformOperator {
+    fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
+        let segment = match self.segment {
+            Some(s) => s,
+            None => *self.segment.insert(cx.functions.prepare(&self.segment_spec)?),
+        };
+        // Only what is shipped is materialised; the rest stays selected.
+        let shipped = batch.clone().with_columns(self.projection.apply(batch.columns())?)?.materialize()?;
+        let mut done = 0;
+        while done < shipped.len() {
+            let part = if done == 0 { shipped.clone() } else { shipped.slice(done, shipped.len() - done) };
+            let rows = Rows { rows: part.len(), columns: part.columns(), times: part.times(), kinds: part.kinds() };
+            let reply = cx.functions.transform(segment, cx.moment(), rows)?;
+            let consumed = reply.consumed.min(part.len());
+            if consumed == 0 {
+                return Err(Error::bug("a function consumed no row"));
+            }
+            self.count(&reply, consumed, cx);
+            let parent = batch.slice(done, consumed);
+            for rows in reply.outputs {
+                let (step, port) = (rows.step as usize, rows.port);
+                let out = if port == 0 { 0 } else { self.ports.get(step).copied().unwrap_or(0) + port };
+                let all: Vec<From>;
+                let columns = if port == 0 {
+                    &self.main
+                } else {
+                    all = (0..rows.columns.len()).map(From::Made).collect();
+                    &all
+                };
+                cx.emit(out, assemble(rows, &parent, columns)?);
+            }
+            done += consumed;
+        }
+        Ok(())
+    }
+}

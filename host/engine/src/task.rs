@@ -1,0 +1,222 @@
+//! The task: a synchronous state machine around one chain. It owns the chain's operators, its readers, its inputs and
+//! one instance of the user's functions.
+//!
+//! Nothing waits inside a step. A step takes one batch from a source or a few elements from a channel, if every way
+//! out has room; else it says what it waits for, and whoever drives it calls again when it was woken.
+
+use pelton_model::Result;
+use pelton_model::element::Element;
+use pelton_model::limits::Limits;
+use pelton_model::protocol::TaskCommand;
+use pelton_model::time::{Monotonic, ProcessingTime};
+
+use crate::chain::{Chain, Entry, Surroundings};
+use crate::connector::{Poll, SourceProgress, SourceReader};
+use crate::function::{Functions, UserMetric};
+use crate::operator::OperatorMetrics;
+use crate::shuffle::Receiver;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Elements that a step takes from its inputs at most.
+const ELEMENTS_A_STEP: usize = 16;
+/// What was handed to a sink or an exchange stays unflushed for at most so long under load.
+const FLUSH_MS: u64 = 10;
+
+/// A source in a chain.
+pub struct Head {
+    /// Its node.
+    pub node: usize,
+    /// What it reads.
+    pub reader: Box<dyn SourceReader>,
+    /// Its counters.
+    pub metrics: Arc<OperatorMetrics>,
+}
+
+/// A channel from another task.
+pub struct Inlet {
+    /// Where its elements go.
+    pub entry: Entry,
+    /// Where they come from.
+    pub receiver: Box<dyn Receiver>,
+}
+
+/// What a task says after a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// There is more to do at once.
+    Ready,
+    /// Nothing to do before it is woken, or these times have come.
+    Waiting {
+        /// By the monotonic clock.
+        until: Option<Monotonic>,
+        /// By the wall clock.
+        wall: Option<ProcessingTime>,
+    },
+    /// All inputs have ended and all output is sent.
+    Done,
+}
+
+/// One parallel instance of a chain.
+pub struct Task {
+    chain: Chain,
+    heads: Vec<(Head, HeadState)>,
+    inlets: Vec<(Inlet, bool)>,
+    functions: Box<dyn Functions>,
+    limits: Limits,
+    batch_rows: usize,
+    opened: bool,
+    /// Which inlet is asked first, so that none starves.
+    turn: usize,
+    /// Something was processed since the last flush, and when the first of it.
+    dirty: Option<Monotonic>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HeadState {
+    Active,
+    Later(Monotonic),
+    Ended,
+}
+
+impl Task {
+    /// A task; `batch_rows` is how many rows its sources put into a batch at most.
+    #[must_use]
+    pub fn new(chain: Chain, heads: Vec<Head>, inlets: Vec<Inlet>, functions: Box<dyn Functions>, limits: Limits, batch_rows: usize) -> Self {
+        Self {
+            chain,
+            heads: heads.into_iter().map(|h| (h, HeadState::Active)).collect(),
+            inlets: inlets.into_iter().map(|i| (i, true)).collect(),
+            functions,
+            limits,
+            batch_rows: batch_rows.max(1),
+            opened: false,
+            turn: 0,
+            dirty: None,
+        }
+    }
+
+    /// Goes on as far as it can without waiting, for about a batch. Errors end the task: its operators must not be
+    /// called again.
+    pub fn step(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<Step> {
+        if !self.opened {
+            self.opened = true;
+            let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+            self.chain.open(&mut around)?;
+        }
+        if !self.chain.has_room() {
+            return Ok(Step::Waiting { until: None, wall: None });
+        }
+        let mut worked = self.take_elements(now, monotonic)?;
+        worked |= self.poll_sources(now, monotonic)?;
+        if worked {
+            self.dirty.get_or_insert(monotonic);
+        }
+        let flush_due = self.dirty.is_some_and(|since| monotonic >= since.plus_ms(FLUSH_MS));
+        let dry = !worked || flush_due;
+        let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+        if dry {
+            self.dirty = None;
+        }
+        self.chain.wake(dry, &mut around)?;
+        if self.chain.has_ended() {
+            return Ok(Step::Done);
+        }
+        if worked {
+            return Ok(Step::Ready);
+        }
+        let (until, wall) = self.chain.next_wake();
+        let source = self.heads.iter().filter_map(|(_, s)| if let HeadState::Later(at) = s { Some(*at) } else { None }).min();
+        Ok(Step::Waiting { until: until.into_iter().chain(source).min(), wall })
+    }
+
+    /// Carries out a command. `Cancel` is the driver's own affair: it stops calling.
+    pub fn command(&mut self, command: TaskCommand, now: ProcessingTime, monotonic: Monotonic) -> Result<()> {
+        if command == TaskCommand::Drain {
+            for i in 0..self.heads.len() {
+                self.end_head(i, now, monotonic)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The user's own metrics.
+    #[must_use]
+    pub fn user_metrics(&self) -> Vec<UserMetric> {
+        self.functions.metrics()
+    }
+
+    /// What the sources have read: by node.
+    pub fn progress(&self) -> impl Iterator<Item = (usize, SourceProgress)> + '_ {
+        self.heads.iter().map(|(h, _)| (h.node, h.reader.progress()))
+    }
+
+    fn take_elements(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
+        let count = self.inlets.len();
+        let mut taken = 0;
+        let mut dry = 0;
+        while taken < ELEMENTS_A_STEP && dry < count {
+            let index = self.turn % count;
+            self.turn = (index + 1) % count;
+            let Some((inlet, open)) = self.inlets.get_mut(index) else { break };
+            let element = if *open { inlet.receiver.receive() } else { None };
+            let Some(element) = element else {
+                dry += 1;
+                continue;
+            };
+            dry = 0;
+            taken += 1;
+            if matches!(element, Element::End) {
+                *open = false;
+            }
+            let rows = matches!(element, Element::Batch(_));
+            let entry = inlet.entry;
+            let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+            self.chain.put(entry, element, &mut around)?;
+            if rows && !self.chain.has_room() {
+                break;
+            }
+        }
+        Ok(taken > 0)
+    }
+
+    fn poll_sources(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
+        let mut worked = false;
+        for i in 0..self.heads.len() {
+            let Some((head, state)) = self.heads.get_mut(i) else { continue };
+            match *state {
+                HeadState::Ended => continue,
+                HeadState::Later(at) if at > monotonic => continue,
+                _ => {}
+            }
+            let poll = head.reader.poll(monotonic, self.batch_rows);
+            head.metrics.skipped.store(head.reader.progress().skipped, Ordering::Relaxed);
+            match poll? {
+                Poll::Rows(batch) => {
+                    *state = HeadState::Active;
+                    let node = head.node;
+                    let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+                    self.chain.put_source(node, Element::Batch(batch), &mut around)?;
+                    worked = true;
+                }
+                Poll::Later(at) => *state = HeadState::Later(at),
+                Poll::End => {
+                    self.end_head(i, now, monotonic)?;
+                    worked = true;
+                }
+            }
+        }
+        Ok(worked)
+    }
+
+    fn end_head(&mut self, index: usize, now: ProcessingTime, monotonic: Monotonic) -> Result<()> {
+        let Some((head, state)) = self.heads.get_mut(index) else { return Ok(()) };
+        if *state == HeadState::Ended {
+            return Ok(());
+        }
+        *state = HeadState::Ended;
+        let node = head.node;
+        let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+        self.chain.put_source(node, Element::End, &mut around)
+    }
+}

@@ -1,0 +1,145 @@
+//! A job in this process: its tasks on a pool of threads, driven until they end, fail or are cancelled.
+//! Needs: engine's tasks, control's plan. Tasks never wait inside a step; a thread takes the next runnable one.
+
+mod pool;
+mod progress;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton_control::execution::ExecutionGraph;
+use pelton_engine::build::{JobParts, TaskParts, needs_functions, task};
+use pelton_engine::connector::{Sink, Source};
+use pelton_engine::function::Functions;
+use pelton_engine::operator::OperatorMetrics;
+use pelton_engine::shuffle::local::channel;
+use pelton_engine::shuffle::{Receiver, Sender};
+use pelton_model::graph::{JobGraph, Needs};
+use pelton_model::id::{ChannelId, OperatorId, TaskId};
+use pelton_model::limits::Limits;
+use pelton_model::protocol::TaskSpec;
+use pelton_model::time::Clock;
+use pelton_model::{Error, Result};
+
+use pool::Pool;
+pub use progress::{OperatorProgress, Progress};
+
+/// Makes the instance of the user's functions for one task.
+pub type FunctionsOf = dyn Fn(&TaskSpec) -> Result<Box<dyn Functions>> + Send + Sync;
+
+/// All that a job is, ready to run.
+pub struct LocalJob {
+    /// The checked graph.
+    pub graph: JobGraph,
+    /// Its pruned streams.
+    pub needs: Needs,
+    /// Its tasks.
+    pub plan: ExecutionGraph,
+    /// Opened sources, by operator.
+    pub sources: BTreeMap<OperatorId, Arc<dyn Source>>,
+    /// Opened sinks, by operator.
+    pub sinks: BTreeMap<OperatorId, Arc<dyn Sink>>,
+    /// What each task may use.
+    pub limits: Limits,
+    /// Rows in a batch at most.
+    pub batch_rows: usize,
+    /// Makes instances.
+    pub functions: Box<FunctionsOf>,
+    /// Threads that run tasks.
+    pub threads: usize,
+}
+
+/// A job that runs.
+pub struct Running {
+    pool: Arc<Pool>,
+    graph: JobGraph,
+    sinks: BTreeMap<OperatorId, Arc<dyn Sink>>,
+    metrics: Vec<(TaskId, BTreeMap<OperatorId, Arc<OperatorMetrics>>)>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// How a job has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// All inputs ended, and all output is in place.
+    Finished,
+    /// It was told to stop.
+    Cancelled,
+}
+
+/// Starts a job's tasks. Errors: a source that cannot be read, an instance that does not open.
+pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
+    let pool = Pool::new(job.plan.tasks.len(), clock);
+    let mut ends = ends(&job, &pool);
+    let mut metrics = Vec::new();
+    let parts = JobParts {
+        graph: &job.graph,
+        needs: &job.needs,
+        sources: &job.sources,
+        sinks: &job.sinks,
+        limits: &job.limits,
+        batch_rows: job.batch_rows,
+    };
+    for (index, spec) in job.plan.tasks.iter().enumerate() {
+        let counters: BTreeMap<_, _> = spec.operators.iter().map(|id| (*id, OperatorMetrics::new())).collect();
+        let functions = needs_functions(&job.graph, spec).then(|| (job.functions)(spec)).transpose()?;
+        let (senders, receivers) = ends.remove(&spec.task).unwrap_or_default();
+        let made = task(&parts, spec, TaskParts { metrics: &counters, functions, senders, receivers })?;
+        pool.put(index, made);
+        metrics.push((spec.task, counters));
+    }
+    let threads = (0..job.threads.max(1)).map(|i| pool.spawn(i)).collect::<Result<_>>()?;
+    Ok(Running { pool, graph: job.graph, sinks: job.sinks, metrics, threads })
+}
+
+type Ends = (BTreeMap<ChannelId, Box<dyn Sender>>, BTreeMap<ChannelId, Box<dyn Receiver>>);
+
+/// Both ends of each channel, by task.
+fn ends(job: &LocalJob, pool: &Arc<Pool>) -> BTreeMap<TaskId, Ends> {
+    let index: BTreeMap<TaskId, usize> = job.plan.tasks.iter().enumerate().map(|(i, t)| (t.task, i)).collect();
+    let mut ends: BTreeMap<TaskId, Ends> = BTreeMap::new();
+    for (id, c) in job.plan.channels.iter().enumerate() {
+        let id = ChannelId(id as u32);
+        let wake = |task: TaskId| pool.waker(index.get(&task).copied().unwrap_or(usize::MAX));
+        let bytes = usize::try_from(job.limits.channel_bytes).unwrap_or(usize::MAX);
+        let (sender, receiver) = channel(bytes, wake(c.target), wake(c.source));
+        ends.entry(c.source).or_default().0.insert(id, Box::new(sender));
+        ends.entry(c.target).or_default().1.insert(id, Box::new(receiver));
+    }
+    ends
+}
+
+impl Running {
+    /// Stops at once, without finishing anything. Never waits for anything but the step at hand.
+    pub fn cancel(&self) {
+        self.pool.cancel();
+    }
+
+    /// Waits for the end for so long; whether it has come.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.pool.wait(timeout)
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        progress::gather(&self.graph, &self.metrics, &self.pool)
+    }
+
+    /// Waits for the threads and finishes the sinks. Errors: the first that ended a task, or a sink's own.
+    pub fn finish(self) -> Result<Outcome> {
+        for thread in self.threads {
+            thread.join().map_err(|_| Error::bug("a thread of the pool panicked"))?;
+        }
+        let cancelled = self.pool.outcome()?;
+        if cancelled {
+            return Ok(Outcome::Cancelled);
+        }
+        for (id, sink) in &self.sinks {
+            let name = self.graph.operator(*id).map_or("", |op| op.name.as_str());
+            sink.finish().map_err(|e| e.at("operator", format!("'{name}'")))?;
+        }
+        Ok(Outcome::Finished)
+    }
+}
