@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let repo = Repo::locate();
     let outcome = match (command.as_deref(), rest.as_slice()) {
         (Some("setup"), []) => setup::run(&repo),
-        (Some("test"), []) => test::run(&repo),
+        (Some("test"), []) => return test::run(&repo),
         (Some("demo"), []) => product::demo(&repo),
         (Some("bench"), args) => product::bench(&repo, args),
         (Some("help" | "--help" | "-h"), _) => {

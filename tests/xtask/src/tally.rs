@@ -2,6 +2,13 @@
 //!
 //! Needs: nothing. Knows two closing lines: that of each test binary under `cargo test`, and that of `cargo nextest`.
 
+/// Whose closing lines are counted. A failing test's own output, shown by one runner, can hold the lines of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runner {
+    CargoTest,
+    Nextest,
+}
+
 /// Tests counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -11,18 +18,15 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Counts what this line closes, if it closes a test run; any other line is ignored.
-    pub(crate) fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, runner: Runner, line: &str) {
         let line = plain(line);
-        let line = line.trim();
-        if let Some(rest) = line.strip_prefix("test result: ") {
+        let (counts, separator) = match runner {
             // `test result: ok. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`
-            let counts = rest.split_once(". ").map_or("", |(_, counts)| counts);
-            counts.split(';').for_each(|part| self.add(part));
-        } else if let Some(rest) = line.strip_prefix("Summary [") {
+            Runner::CargoTest => (between(&line, "test result: ", ". "), ';'),
             // `Summary [   0.012s] 3 tests run: 1 passed (1 slow), 1 failed, 1 timed out, 0 skipped`
-            let counts = rest.split_once("run: ").map_or("", |(_, counts)| counts);
-            counts.split(',').for_each(|part| self.add(part));
-        }
+            Runner::Nextest => (between(&line, "Summary [", "run: "), ','),
+        };
+        counts.split(separator).for_each(|part| self.add(part));
     }
 
     fn add(&mut self, part: &str) {
@@ -38,6 +42,12 @@ impl Tally {
             _ => {}
         }
     }
+}
+
+/// What follows `mark` in a line that begins with `start`; nothing in any other.
+fn between<'a>(line: &'a str, start: &str, mark: &str) -> &'a str {
+    let rest = line.trim().strip_prefix(start).unwrap_or_default();
+    rest.split_once(mark).map_or("", |(_, counts)| counts)
 }
 
 /// The line without its colours.
@@ -63,15 +73,16 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(lines: &[&str], passed: u64, failed: u64) {
+    fn check(runner: Runner, lines: &[&str], passed: u64, failed: u64) {
         let mut tally = Tally::default();
-        lines.iter().for_each(|line| tally.read(line));
+        lines.iter().for_each(|line| tally.read(runner, line));
         assert_eq!(tally, Tally { passed, failed });
     }
 
     #[test]
     fn each_binary_of_cargo_test_is_added() {
         check(
+            Runner::CargoTest,
             &[
                 "running 4 tests",
                 "test a::b ... ok",
@@ -86,16 +97,19 @@ mod tests {
     #[test]
     fn every_way_to_fail_under_nextest_is_counted() {
         check(
+            Runner::Nextest,
             &["     Summary [   0.012s] 3 tests run: 3 passed, 0 skipped"],
             3,
             0,
         );
         check(
+            Runner::Nextest,
             &["     Summary [  61.012s] 1 test run: 1 passed (1 slow), 7 skipped\n"],
             1,
             0,
         );
         check(
+            Runner::Nextest,
             &[
                 "     Summary [ 1.0s] 9 tests run: 3 passed (2 slow, 1 leaky), 4 failed, 1 timed out, 1 exec failed, 2 skipped",
             ],
@@ -103,6 +117,7 @@ mod tests {
             6,
         );
         check(
+            Runner::Nextest,
             &["     Summary [ 1.0s] 5/9 tests run: 4 passed, 1 failed, 0 skipped"],
             4,
             1,
@@ -112,6 +127,7 @@ mod tests {
     #[test]
     fn colours_do_not_hide_a_result() {
         check(
+            Runner::Nextest,
             &[
                 "\u{1b}[32;1m     Summary\u{1b}[0m [   0.012s] \u{1b}[1m2\u{1b}[0m tests run: \u{1b}[1m2\u{1b}[0m \u{1b}[32;1mpassed\u{1b}[0m, 0 skipped",
             ],
@@ -119,6 +135,7 @@ mod tests {
             0,
         );
         check(
+            Runner::CargoTest,
             &["test result: \u{1b}[32mok\u{1b}[0m. 5 passed; 0 failed; 0 ignored"],
             5,
             0,
@@ -126,8 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn the_output_that_nextest_shows_of_a_failed_test_is_not_counted_again() {
+        let shown = "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 8 filtered out; finished in 0.07s";
+        let closing = "Summary [ 0.1s] 10 tests run: 9 passed, 1 failed, 0 skipped";
+        check(Runner::Nextest, &[shown, closing], 9, 1);
+    }
+
+    #[test]
     fn a_test_that_prints_numbers_adds_nothing() {
         check(
+            Runner::CargoTest,
             &[
                 "7 passed, 0 failed",
                 "Summary of 3 passed",
