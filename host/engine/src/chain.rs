@@ -92,7 +92,10 @@ impl Chain {
             ended: false,
             node,
         });
-        Self { places: places.collect(), exits }
+        Self {
+            places: places.collect(),
+            exits,
+        }
     }
 
     /// Whether every way out has room: asked before each step.
@@ -107,12 +110,19 @@ impl Chain {
     }
 
     /// An element comes in.
-    pub fn put(&mut self, entry: Entry, element: Element, around: &mut Surroundings<'_>) -> Result<()> {
+    pub fn put(
+        &mut self,
+        entry: Entry,
+        element: Element,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         match element {
             Element::Batch(batch) => {
                 let place = self.place(entry.node)?;
                 OperatorMetrics::add(&place.node.metrics.rows_in, batch.rows() as u64);
-                self.call(entry.node, around, |op, cx| op.batch(entry.input as u32, batch, cx))
+                self.call(entry.node, around, |op, cx| {
+                    op.batch(entry.input as u32, batch, cx)
+                })
             }
             Element::Watermark(w) => {
                 let merged = self.merge(entry)?.watermark(entry.channel, w);
@@ -128,17 +138,28 @@ impl Chain {
                 self.merged(entry, merged, around)?;
                 let place = self.place(entry.node)?;
                 place.open = place.open.saturating_sub(1);
-                if place.open == 0 { self.end(entry.node, around) } else { Ok(()) }
+                if place.open == 0 {
+                    self.end(entry.node, around)
+                } else {
+                    Ok(())
+                }
             }
             Element::Barrier(_) => Err(Error::bug("a barrier came to a task without checkpoints")),
         }
     }
 
     /// A source's rows, or its end, leave the source.
-    pub fn put_source(&mut self, node: usize, element: Element, around: &mut Surroundings<'_>) -> Result<()> {
+    pub fn put_source(
+        &mut self,
+        node: usize,
+        element: Element,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         let place = self.place(node)?;
         match &element {
-            Element::Batch(batch) => OperatorMetrics::add(&place.node.metrics.rows_out, batch.rows() as u64),
+            Element::Batch(batch) => {
+                OperatorMetrics::add(&place.node.metrics.rows_out, batch.rows() as u64)
+            }
             Element::End => place.ended = true,
             _ => {}
         }
@@ -180,8 +201,12 @@ impl Chain {
         let (mut monotonic, mut wall) = (None, None);
         for place in self.places.iter().filter(|p| !p.ended) {
             match place.node.operator.as_ref().and_then(|op| op.next_wake()) {
-                Some(Wakeup::Monotonic(at)) => monotonic = Some(monotonic.map_or(at, |m: Monotonic| m.min(at))),
-                Some(Wakeup::Wall(at)) => wall = Some(wall.map_or(at, |w: ProcessingTime| w.min(at))),
+                Some(Wakeup::Monotonic(at)) => {
+                    monotonic = Some(monotonic.map_or(at, |m: Monotonic| m.min(at)))
+                }
+                Some(Wakeup::Wall(at)) => {
+                    wall = Some(wall.map_or(at, |w: ProcessingTime| w.min(at)))
+                }
                 None => {}
             }
         }
@@ -189,15 +214,25 @@ impl Chain {
     }
 
     fn place(&mut self, node: usize) -> Result<&mut Place> {
-        self.places.get_mut(node).ok_or_else(|| Error::bug("an element for an operator that is not there"))
+        self.places
+            .get_mut(node)
+            .ok_or_else(|| Error::bug("an element for an operator that is not there"))
     }
 
     fn merge(&mut self, entry: Entry) -> Result<&mut Merge> {
         let place = self.place(entry.node)?;
-        place.inputs.get_mut(entry.input).ok_or_else(|| Error::bug("an element for an input that is not there"))
+        place
+            .inputs
+            .get_mut(entry.input)
+            .ok_or_else(|| Error::bug("an element for an input that is not there"))
     }
 
-    fn merged(&mut self, entry: Entry, merged: Merged, around: &mut Surroundings<'_>) -> Result<()> {
+    fn merged(
+        &mut self,
+        entry: Entry,
+        merged: Merged,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         let place = self.place(entry.node)?;
         if let Some(idle) = merged.idle {
             let before = place.idle_all();
@@ -209,7 +244,13 @@ impl Chain {
             }
         }
         let place = self.place(entry.node)?;
-        let least = place.inputs.iter().zip(&place.idle).filter(|(_, idle)| !**idle).map(|(m, _)| m.current()).min();
+        let least = place
+            .inputs
+            .iter()
+            .zip(&place.idle)
+            .filter(|(_, idle)| !**idle)
+            .map(|(m, _)| m.current())
+            .min();
         // All idle: what the last one released counts.
         let least = least.or(merged.watermark).unwrap_or(Watermark::MIN);
         if least > place.watermark {
@@ -221,20 +262,38 @@ impl Chain {
         Ok(())
     }
 
-    fn forward_idle(&mut self, node: usize, idle: bool, around: &mut Surroundings<'_>) -> Result<()> {
+    fn forward_idle(
+        &mut self,
+        node: usize,
+        idle: bool,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         let mut forward = false;
         self.call(node, around, |op, cx| {
             forward = op.idle(idle, cx)?;
             Ok(())
         })?;
         let element = if idle { Element::Idle } else { Element::Active };
-        if forward { self.route(node, Outbox::ALL, element, around) } else { Ok(()) }
+        if forward {
+            self.route(node, Outbox::ALL, element, around)
+        } else {
+            Ok(())
+        }
     }
 
-    fn advance(&mut self, node: usize, watermark: Watermark, around: &mut Surroundings<'_>) -> Result<()> {
+    fn advance(
+        &mut self,
+        node: usize,
+        watermark: Watermark,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         let place = self.place(node)?;
         place.watermark = watermark;
-        place.node.metrics.watermark.store(watermark.0, Ordering::Relaxed);
+        place
+            .node
+            .metrics
+            .watermark
+            .store(watermark.0, Ordering::Relaxed);
         let mut forward = None;
         self.call(node, around, |op, cx| {
             forward = op.watermark(cx)?;
@@ -271,7 +330,8 @@ impl Chain {
                 limits: around.limits,
                 metrics: &place.node.metrics,
             };
-            body(operator.as_mut(), &mut cx).map_err(|e| e.at("operator", format!("'{}'", place.node.name)))?;
+            body(operator.as_mut(), &mut cx)
+                .map_err(|e| e.at("operator", format!("'{}'", place.node.name)))?;
         }
         for (port, element) in out.drain() {
             self.route(node, port, element, around)?;
@@ -279,17 +339,37 @@ impl Chain {
         Ok(())
     }
 
-    fn route(&mut self, node: usize, port: u32, element: Element, around: &mut Surroundings<'_>) -> Result<()> {
+    fn route(
+        &mut self,
+        node: usize,
+        port: u32,
+        element: Element,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         let ports = self.place(node)?.node.targets.len();
-        let ports = if port == Outbox::ALL { 0..ports } else { port as usize..(port as usize + 1).min(ports) };
+        let ports = if port == Outbox::ALL {
+            0..ports
+        } else {
+            port as usize..(port as usize + 1).min(ports)
+        };
         for p in ports {
             let mut i = 0;
-            while let Some(target) = self.place(node)?.node.targets.get(p).and_then(|t| t.get(i)).copied() {
+            while let Some(target) = self
+                .place(node)?
+                .node
+                .targets
+                .get(p)
+                .and_then(|t| t.get(i))
+                .copied()
+            {
                 i += 1;
                 match target {
                     Target::Inner(entry) => self.put(entry, element.clone(), around)?,
                     Target::Exit(exit) => {
-                        let exit = self.exits.get_mut(exit).ok_or_else(|| Error::bug("a way out that is not there"))?;
+                        let exit = self
+                            .exits
+                            .get_mut(exit)
+                            .ok_or_else(|| Error::bug("a way out that is not there"))?;
                         exit.send(element.clone())?;
                     }
                 }
@@ -304,3 +384,6 @@ impl Place {
         self.idle.iter().all(|i| *i)
     }
 }
+
+#[cfg(test)]
+mod tests;

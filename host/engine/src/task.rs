@@ -82,7 +82,14 @@ enum HeadState {
 impl Task {
     /// A task; `batch_rows` is how many rows its sources put into a batch at most.
     #[must_use]
-    pub fn new(chain: Chain, heads: Vec<Head>, inlets: Vec<Inlet>, functions: Box<dyn Functions>, limits: Limits, batch_rows: usize) -> Self {
+    pub fn new(
+        chain: Chain,
+        heads: Vec<Head>,
+        inlets: Vec<Inlet>,
+        functions: Box<dyn Functions>,
+        limits: Limits,
+        batch_rows: usize,
+    ) -> Self {
         Self {
             chain,
             heads: heads.into_iter().map(|h| (h, HeadState::Active)).collect(),
@@ -101,20 +108,35 @@ impl Task {
     pub fn step(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<Step> {
         if !self.opened {
             self.opened = true;
-            let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+            let mut around = Surroundings {
+                functions: self.functions.as_mut(),
+                now,
+                monotonic,
+                limits: &self.limits,
+            };
             self.chain.open(&mut around)?;
         }
         if !self.chain.has_room() {
-            return Ok(Step::Waiting { until: None, wall: None });
+            return Ok(Step::Waiting {
+                until: None,
+                wall: None,
+            });
         }
         let mut worked = self.take_elements(now, monotonic)?;
         worked |= self.poll_sources(now, monotonic)?;
         if worked {
             self.dirty.get_or_insert(monotonic);
         }
-        let flush_due = self.dirty.is_some_and(|since| monotonic >= since.plus_ms(FLUSH_MS));
+        let flush_due = self
+            .dirty
+            .is_some_and(|since| monotonic >= since.plus_ms(FLUSH_MS));
         let dry = !worked || flush_due;
-        let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+        let mut around = Surroundings {
+            functions: self.functions.as_mut(),
+            now,
+            monotonic,
+            limits: &self.limits,
+        };
         if dry {
             self.dirty = None;
         }
@@ -126,12 +148,30 @@ impl Task {
             return Ok(Step::Ready);
         }
         let (until, wall) = self.chain.next_wake();
-        let source = self.heads.iter().filter_map(|(_, s)| if let HeadState::Later(at) = s { Some(*at) } else { None }).min();
-        Ok(Step::Waiting { until: until.into_iter().chain(source).min(), wall })
+        let source = self
+            .heads
+            .iter()
+            .filter_map(|(_, s)| {
+                if let HeadState::Later(at) = s {
+                    Some(*at)
+                } else {
+                    None
+                }
+            })
+            .min();
+        Ok(Step::Waiting {
+            until: until.into_iter().chain(source).min(),
+            wall,
+        })
     }
 
     /// Carries out a command. `Cancel` is the driver's own affair: it stops calling.
-    pub fn command(&mut self, command: TaskCommand, now: ProcessingTime, monotonic: Monotonic) -> Result<()> {
+    pub fn command(
+        &mut self,
+        command: TaskCommand,
+        now: ProcessingTime,
+        monotonic: Monotonic,
+    ) -> Result<()> {
         if command == TaskCommand::Drain {
             for i in 0..self.heads.len() {
                 self.end_head(i, now, monotonic)?;
@@ -148,7 +188,9 @@ impl Task {
 
     /// What the sources have read: by node.
     pub fn progress(&self) -> impl Iterator<Item = (usize, SourceProgress)> + '_ {
-        self.heads.iter().map(|(h, _)| (h.node, h.reader.progress()))
+        self.heads
+            .iter()
+            .map(|(h, _)| (h.node, h.reader.progress()))
     }
 
     fn take_elements(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
@@ -158,8 +200,14 @@ impl Task {
         while taken < ELEMENTS_A_STEP && dry < count {
             let index = self.turn % count;
             self.turn = (index + 1) % count;
-            let Some((inlet, open)) = self.inlets.get_mut(index) else { break };
-            let element = if *open { inlet.receiver.receive() } else { None };
+            let Some((inlet, open)) = self.inlets.get_mut(index) else {
+                break;
+            };
+            let element = if *open {
+                inlet.receiver.receive()
+            } else {
+                None
+            };
             let Some(element) = element else {
                 dry += 1;
                 continue;
@@ -171,7 +219,12 @@ impl Task {
             }
             let rows = matches!(element, Element::Batch(_));
             let entry = inlet.entry;
-            let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+            let mut around = Surroundings {
+                functions: self.functions.as_mut(),
+                now,
+                monotonic,
+                limits: &self.limits,
+            };
             self.chain.put(entry, element, &mut around)?;
             if rows && !self.chain.has_room() {
                 break;
@@ -183,20 +236,30 @@ impl Task {
     fn poll_sources(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
         let mut worked = false;
         for i in 0..self.heads.len() {
-            let Some((head, state)) = self.heads.get_mut(i) else { continue };
+            let Some((head, state)) = self.heads.get_mut(i) else {
+                continue;
+            };
             match *state {
                 HeadState::Ended => continue,
                 HeadState::Later(at) if at > monotonic => continue,
                 _ => {}
             }
             let poll = head.reader.poll(monotonic, self.batch_rows);
-            head.metrics.skipped.store(head.reader.progress().skipped, Ordering::Relaxed);
+            head.metrics
+                .skipped
+                .store(head.reader.progress().skipped, Ordering::Relaxed);
             match poll? {
                 Poll::Rows(batch) => {
                     *state = HeadState::Active;
                     let node = head.node;
-                    let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
-                    self.chain.put_source(node, Element::Batch(batch), &mut around)?;
+                    let mut around = Surroundings {
+                        functions: self.functions.as_mut(),
+                        now,
+                        monotonic,
+                        limits: &self.limits,
+                    };
+                    self.chain
+                        .put_source(node, Element::Batch(batch), &mut around)?;
                     worked = true;
                 }
                 Poll::Later(at) => *state = HeadState::Later(at),
@@ -210,13 +273,20 @@ impl Task {
     }
 
     fn end_head(&mut self, index: usize, now: ProcessingTime, monotonic: Monotonic) -> Result<()> {
-        let Some((head, state)) = self.heads.get_mut(index) else { return Ok(()) };
+        let Some((head, state)) = self.heads.get_mut(index) else {
+            return Ok(());
+        };
         if *state == HeadState::Ended {
             return Ok(());
         }
         *state = HeadState::Ended;
         let node = head.node;
-        let mut around = Surroundings { functions: self.functions.as_mut(), now, monotonic, limits: &self.limits };
+        let mut around = Surroundings {
+            functions: self.functions.as_mut(),
+            now,
+            monotonic,
+            limits: &self.limits,
+        };
         self.chain.put_source(node, Element::End, &mut around)
     }
 }

@@ -36,8 +36,14 @@ impl SelectOperator {
             .fields
             .iter()
             .map(|out| {
-                let here = spec.columns.iter().find(|(_, there)| *there == out.name).map(|(here, _)| here);
-                from.iter().position(|f| Some(&f.name) == here).ok_or_else(|| missing(&out.name))
+                let here = spec
+                    .columns
+                    .iter()
+                    .find(|(_, there)| *there == out.name)
+                    .map(|(here, _)| here);
+                from.iter()
+                    .position(|f| Some(&f.name) == here)
+                    .ok_or_else(|| missing(&out.name))
             })
             .collect::<Result<_>>()?;
         Ok(Self { unnest, ordinals })
@@ -48,16 +54,26 @@ impl Operator for SelectOperator {
     fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
         let wrong = || Error::bug("a batch is not of its stream's schema");
         let pick = |columns: &[arrow_array::ArrayRef]| {
-            self.ordinals.iter().map(|o| columns.get(*o).cloned().ok_or_else(wrong)).collect::<Result<Vec<_>>>()
+            self.ordinals
+                .iter()
+                .map(|o| columns.get(*o).cloned().ok_or_else(wrong))
+                .collect::<Result<Vec<_>>>()
         };
         let Some(ordinal) = self.unnest else {
             let columns = pick(batch.columns())?;
             cx.emit(0, batch.with_columns(columns)?);
             return Ok(());
         };
-        let record = batch.columns().get(ordinal).and_then(|c| c.as_struct_opt()).ok_or_else(wrong)?;
+        let record = batch
+            .columns()
+            .get(ordinal)
+            .and_then(|c| c.as_struct_opt())
+            .ok_or_else(wrong)?;
         let columns = pick(record.columns())?;
-        let rows = record.nulls().filter(|n| n.null_count() > 0).map(|n| present(n, batch.selection()));
+        let rows = record
+            .nulls()
+            .filter(|n| n.null_count() > 0)
+            .map(|n| present(n, batch.selection()));
         let batch = batch.with_columns(columns)?;
         let batch = match rows {
             None => batch,
@@ -78,7 +94,11 @@ fn present(nulls: &NullBuffer, selection: Option<&ScalarBuffer<u32>>) -> ScalarB
         }
         Some(s) => {
             let valid = |row: &u32| (*row as usize) < nulls.len() && nulls.is_valid(*row as usize);
-            s.iter().enumerate().filter(|(_, row)| valid(row)).map(|(i, _)| i as u32).collect()
+            s.iter()
+                .enumerate()
+                .filter(|(_, row)| valid(row))
+                .map(|(i, _)| i as u32)
+                .collect()
         }
     }
 }

@@ -16,7 +16,10 @@ pub struct SinkOperator {
 impl SinkOperator {
     /// `input` is the pruned schema of the stream, `record` what the writer takes.
     pub fn new(writer: Box<dyn SinkWriter>, input: &Schema, record: &Schema) -> Result<Self> {
-        Ok(Self { writer, projection: Projection::new(input, record)? })
+        Ok(Self {
+            writer,
+            projection: Projection::new(input, record)?,
+        })
     }
 }
 

@@ -34,7 +34,9 @@ impl TimestampsOperator {
         let field = match &spec.field {
             None => None,
             Some(name) => {
-                let ordinal = input.index_of(name).ok_or_else(|| Error::bug(format!("field '{name}' is not in the stream")))?;
+                let ordinal = input
+                    .index_of(name)
+                    .ok_or_else(|| Error::bug(format!("field '{name}' is not in the stream")))?;
                 Some((ordinal, name.clone()))
             }
         };
@@ -42,14 +44,28 @@ impl TimestampsOperator {
             Watermarks::Bounded(ms) => ms,
             Watermarks::Monotonous | Watermarks::Generated => 0,
         };
-        Ok(Self { field, bound_ms, idle_ms: spec.idle_ms, last_row: None, idle: false, greatest: i64::MIN, emitted: Watermark::MIN })
+        Ok(Self {
+            field,
+            bound_ms,
+            idle_ms: spec.idle_ms,
+            last_row: None,
+            idle: false,
+            greatest: i64::MIN,
+            emitted: Watermark::MIN,
+        })
     }
 
     fn times(&self, batch: &Batch) -> Result<ScalarBuffer<i64>> {
         let Some((ordinal, name)) = &self.field else {
-            return batch.times().cloned().ok_or_else(|| Error::bug("a timestamp function gave no times"));
+            return batch
+                .times()
+                .cloned()
+                .ok_or_else(|| Error::bug("a timestamp function gave no times"));
         };
-        let column = batch.columns().get(*ordinal).and_then(|c| c.as_primitive_opt::<TimestampMillisecondType>());
+        let column = batch
+            .columns()
+            .get(*ordinal)
+            .and_then(|c| c.as_primitive_opt::<TimestampMillisecondType>());
         let column = column.ok_or_else(|| Error::bug("a timestamp column is not there"))?;
         let null = |row: usize| column.is_null(row);
         let missing = match batch.selection() {
@@ -59,9 +75,12 @@ impl TimestampsOperator {
         };
         match missing {
             None => Ok(column.values().clone()),
-            Some(row) => Err(Error::new(ErrorCode::BadTimestamp, format!("timestamp '{name}' is null"))
-                .at("row", row)
-                .help("filter such rows before timestamps are assigned")),
+            Some(row) => Err(Error::new(
+                ErrorCode::BadTimestamp,
+                format!("timestamp '{name}' is null"),
+            )
+            .at("row", row)
+            .help("filter such rows before timestamps are assigned")),
         }
     }
 
@@ -84,7 +103,11 @@ impl Operator for TimestampsOperator {
         let times = self.times(&batch)?;
         let greatest = match batch.selection() {
             None => times.iter().copied().max(),
-            Some(s) => s.iter().filter_map(|r| times.get(*r as usize)).copied().max(),
+            Some(s) => s
+                .iter()
+                .filter_map(|r| times.get(*r as usize))
+                .copied()
+                .max(),
         };
         cx.emit(0, batch.with_times(Some(times))?);
         self.greatest = self.greatest.max(greatest.unwrap_or(i64::MIN));
@@ -102,7 +125,9 @@ impl Operator for TimestampsOperator {
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        let Some(idle_ms) = self.idle_ms else { return Ok(()) };
+        let Some(idle_ms) = self.idle_ms else {
+            return Ok(());
+        };
         let last = *self.last_row.get_or_insert(cx.monotonic);
         if !self.idle && cx.monotonic >= last.plus_ms(idle_ms) {
             self.idle = true;

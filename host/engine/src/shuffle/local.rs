@@ -31,9 +31,21 @@ impl Shared {
 
 /// A channel that holds up to about `bytes_max` bytes (a single larger element passes). `on_data` wakes the receiver,
 /// `on_room` the sender.
-pub fn channel(bytes_max: usize, on_data: Waker, on_room: Waker) -> (impl Sender + 'static, impl Receiver + 'static) {
-    let queue = Queue { receiver_waits: true, ..Queue::default() };
-    let shared = Arc::new(Shared { queue: Mutex::new(queue), bytes_max, on_data, on_room });
+pub fn channel(
+    bytes_max: usize,
+    on_data: Waker,
+    on_room: Waker,
+) -> (impl Sender + 'static, impl Receiver + 'static) {
+    let queue = Queue {
+        receiver_waits: true,
+        ..Queue::default()
+    };
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(queue),
+        bytes_max,
+        on_data,
+        on_room,
+    });
     (LocalSender(Arc::clone(&shared)), LocalReceiver(shared))
 }
 
@@ -89,7 +101,9 @@ mod tests {
         let (data, room) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let count = |c: &Arc<AtomicUsize>| {
             let c = Arc::clone(c);
-            Arc::new(move || { c.fetch_add(1, Ordering::SeqCst); }) as Waker
+            Arc::new(move || {
+                c.fetch_add(1, Ordering::SeqCst);
+            }) as Waker
         };
         let (mut tx, mut rx) = channel(40, count(&data), count(&room));
         for t in 0..3 {

@@ -21,7 +21,11 @@ enum Way {
     /// One channel.
     Only,
     /// By key group: the key's ordinals and fields, and the channel of each group.
-    Key { ordinals: Vec<usize>, fields: Vec<Field>, owners: Vec<u32> },
+    Key {
+        ordinals: Vec<usize>,
+        fields: Vec<Field>,
+        owners: Vec<u32>,
+    },
     /// Whole batches in turn.
     Turn { next: usize },
     /// By a seeded sequence.
@@ -33,22 +37,46 @@ enum Way {
 impl Partitioner {
     /// A partitioner over the channels to `parallelism` tasks (fewer, where the plan joined fewer). `schema` is the
     /// stream's; `seed` decides a shuffle. Errors: a key field that the stream does not have.
-    pub fn new(partition: &Partition, schema: &Schema, senders: Vec<Box<dyn Sender>>, max_parallelism: u32, seed: u64) -> Result<Self> {
+    pub fn new(
+        partition: &Partition,
+        schema: &Schema,
+        senders: Vec<Box<dyn Sender>>,
+        max_parallelism: u32,
+        seed: u64,
+    ) -> Result<Self> {
         let count = senders.len() as u32;
         let way = match partition {
             _ if count <= 1 => Way::Only,
             Partition::Key(names) => {
                 let ordinals: Vec<usize> = names
                     .iter()
-                    .map(|n| schema.index_of(n).ok_or_else(|| Error::bug(format!("key field '{n}' is not in the stream"))))
+                    .map(|n| {
+                        schema.index_of(n).ok_or_else(|| {
+                            Error::bug(format!("key field '{n}' is not in the stream"))
+                        })
+                    })
                     .collect::<Result<_>>()?;
-                let fields = ordinals.iter().filter_map(|o| schema.fields.get(*o)).cloned().collect();
-                let owners = (0..max_parallelism).map(|g| KeyGroup(g).task(count, max_parallelism)).collect();
-                Way::Key { ordinals, fields, owners }
+                let fields = ordinals
+                    .iter()
+                    .filter_map(|o| schema.fields.get(*o))
+                    .cloned()
+                    .collect();
+                let owners = (0..max_parallelism)
+                    .map(|g| KeyGroup(g).task(count, max_parallelism))
+                    .collect();
+                Way::Key {
+                    ordinals,
+                    fields,
+                    owners,
+                }
             }
             Partition::Broadcast => Way::All,
             Partition::Shuffle => Way::Chance { state: seed },
-            Partition::Forward | Partition::Rebalance | Partition::Rescale | Partition::Global => Way::Turn { next: seed as usize % count.max(1) as usize },
+            Partition::Forward | Partition::Rebalance | Partition::Rescale | Partition::Global => {
+                Way::Turn {
+                    next: seed as usize % count.max(1) as usize,
+                }
+            }
         };
         Ok(Self { senders, way })
     }
@@ -84,7 +112,9 @@ impl Partitioner {
                 this
             }
             Way::Chance { state } => {
-                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (*state >> 33) as usize % count.max(1)
             }
             Way::All => {
@@ -93,10 +123,21 @@ impl Partitioner {
                 }
                 return Ok(());
             }
-            Way::Key { ordinals, fields, owners } => {
+            Way::Key {
+                ordinals,
+                fields,
+                owners,
+            } => {
                 let parts = split(batch, ordinals, fields, owners, count)?;
-                for (s, rows) in self.senders.iter_mut().zip(parts).filter(|(_, rows)| !rows.is_empty()) {
-                    s.send(Element::Batch(batch.select(ScalarBuffer::from(rows))?.materialize()?));
+                for (s, rows) in self
+                    .senders
+                    .iter_mut()
+                    .zip(parts)
+                    .filter(|(_, rows)| !rows.is_empty())
+                {
+                    s.send(Element::Batch(
+                        batch.select(ScalarBuffer::from(rows))?.materialize()?,
+                    ));
                 }
                 return Ok(());
             }
@@ -109,13 +150,28 @@ impl Partitioner {
 }
 
 /// The rows of each channel, in order.
-fn split(batch: &Batch, ordinals: &[usize], fields: &[Field], owners: &[u32], count: usize) -> Result<Vec<Vec<u32>>> {
-    let columns: Vec<_> = ordinals.iter().filter_map(|o| batch.columns().get(*o)).cloned().collect();
+fn split(
+    batch: &Batch,
+    ordinals: &[usize],
+    fields: &[Field],
+    owners: &[u32],
+    count: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let columns: Vec<_> = ordinals
+        .iter()
+        .filter_map(|o| batch.columns().get(*o))
+        .cloned()
+        .collect();
     let hashes = hashes(fields, &columns, batch.len())?;
     let max = owners.len() as u64;
-    let mut parts: Vec<Vec<u32>> = (0..count).map(|_| Vec::with_capacity(batch.len() / count + batch.len() / 8)).collect();
+    let mut parts: Vec<Vec<u32>> = (0..count)
+        .map(|_| Vec::with_capacity(batch.len() / count + batch.len() / 8))
+        .collect();
     for (row, hash) in hashes.iter().enumerate() {
-        let owner = owners.get((hash % max.max(1)) as usize).copied().unwrap_or(0);
+        let owner = owners
+            .get((hash % max.max(1)) as usize)
+            .copied()
+            .unwrap_or(0);
         if let Some(part) = parts.get_mut(owner as usize) {
             part.push(row as u32);
         }
@@ -142,18 +198,27 @@ mod tests {
 
     fn run(partition: Partition, channels: usize) -> Vec<Vec<i64>> {
         let schema = Schema::new(vec![Field::new("k", DataType::I64)]);
-        let sinks: Vec<_> = (0..channels).map(|_| Arc::new(Mutex::new(Vec::new()))).collect();
-        let senders = sinks.iter().map(|s| Box::new(Sink(Arc::clone(s))) as Box<dyn Sender>).collect();
+        let sinks: Vec<_> = (0..channels)
+            .map(|_| Arc::new(Mutex::new(Vec::new())))
+            .collect();
+        let senders = sinks
+            .iter()
+            .map(|s| Box::new(Sink(Arc::clone(s))) as Box<dyn Sender>)
+            .collect();
         let mut p = Partitioner::new(&partition, &schema, senders, 128, 0).unwrap();
         for start in [0, 50] {
             let column = Arc::new(Int64Array::from_iter_values(start..start + 50));
-            p.send(Element::Batch(Batch::new(vec![column], 50).unwrap())).unwrap();
+            p.send(Element::Batch(Batch::new(vec![column], 50).unwrap()))
+                .unwrap();
         }
         let rows = |e: &Element| match e {
             Element::Batch(b) => b.columns()[0].as_primitive::<Int64Type>().values().to_vec(),
             _ => vec![],
         };
-        sinks.iter().map(|s| s.lock().unwrap().iter().flat_map(rows).collect()).collect()
+        sinks
+            .iter()
+            .map(|s| s.lock().unwrap().iter().flat_map(rows).collect())
+            .collect()
     }
 
     #[test]
@@ -171,7 +236,19 @@ mod tests {
 
     #[test]
     fn others_keep_batches_whole() {
-        assert_eq!(run(Partition::Rebalance, 2).iter().map(Vec::len).collect::<Vec<_>>(), [50, 50]);
-        assert_eq!(run(Partition::Broadcast, 2).iter().map(Vec::len).collect::<Vec<_>>(), [100, 100]);
+        assert_eq!(
+            run(Partition::Rebalance, 2)
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>(),
+            [50, 50]
+        );
+        assert_eq!(
+            run(Partition::Broadcast, 2)
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>(),
+            [100, 100]
+        );
     }
 }
