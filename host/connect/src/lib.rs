@@ -1,1 +1,167 @@
-//! placeholder
+//! Sources and sinks: a folder a connector, each behind a feature of its name.
+//! Needs: `model`, the contract in `engine::connector`. Refuses: knowledge of jobs, tasks and Wasm; other adapters.
+//!
+//! A connector is looked up by name in one table. Its options are strings, and an unknown one is an error. Sources
+//! make exactly the columns that are needed, and never event times: those are assigned by an operator.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use pelton_engine::connector::{Sink, Source};
+use pelton_model::limits::Limits;
+use pelton_model::schema::Schema;
+use pelton_model::{Error, ErrorCode, Result};
+
+#[cfg(feature = "blackhole")]
+pub mod blackhole;
+#[cfg(feature = "files")]
+pub mod files;
+#[cfg(feature = "generator")]
+pub mod generator;
+#[cfg_attr(not(all(feature = "files", feature = "generator")), allow(dead_code, reason = "each connector uses its part"))]
+mod options;
+#[cfg(feature = "print")]
+pub mod print;
+#[cfg(any(feature = "files", feature = "print"))]
+#[cfg_attr(not(all(feature = "files", feature = "print")), allow(dead_code, reason = "each connector uses its part"))]
+mod text;
+
+/// The options of a connector, as the job graph has them.
+pub type OptionMap = BTreeMap<String, String>;
+
+/// Where the lines of `print` go: the standard output, or a buffer in tests.
+pub type Output = Arc<Mutex<dyn Write + Send>>;
+
+/// What a source is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceRequest<'a> {
+    /// The connector's name.
+    pub connector: &'a str,
+    /// Its options.
+    pub options: &'a OptionMap,
+    /// The whole record type that the job declares.
+    pub declared: &'a Schema,
+    /// The columns to make, exactly and in this order: `declared`, pruned to what somebody reads.
+    pub needed: &'a Schema,
+    /// What the job may use.
+    pub limits: &'a Limits,
+    /// How many tasks read.
+    pub parallelism: u32,
+}
+
+/// What a sink is opened with.
+#[derive(Clone)]
+pub struct SinkRequest<'a> {
+    /// The connector's name.
+    pub connector: &'a str,
+    /// Its options.
+    pub options: &'a OptionMap,
+    /// The rows that it will get.
+    pub schema: &'a Schema,
+    /// What the job may use.
+    pub limits: &'a Limits,
+    /// How many tasks write.
+    pub parallelism: u32,
+    /// Standard output, for those that write there.
+    pub output: Output,
+}
+
+/// One row of the table of connectors. A connector that cannot be read, or not be written, has `None` there.
+struct Connector {
+    name: &'static str,
+    source: Option<SourceSide>,
+    sink: Option<SinkSide>,
+}
+
+struct SourceSide {
+    check: fn(&OptionMap, &Schema) -> Result<()>,
+    open: fn(&SourceRequest<'_>) -> Result<Arc<dyn Source>>,
+}
+
+struct SinkSide {
+    check: fn(&OptionMap, &Schema) -> Result<()>,
+    open: fn(&SinkRequest<'_>) -> Result<Arc<dyn Sink>>,
+}
+
+const CONNECTORS: &[Connector] = &[
+    #[cfg(feature = "blackhole")]
+    Connector {
+        name: "blackhole",
+        source: None,
+        sink: Some(SinkSide { check: blackhole::check_sink, open: blackhole::open_sink }),
+    },
+    #[cfg(feature = "files")]
+    Connector {
+        name: "files",
+        source: Some(SourceSide { check: files::check_source, open: files::open_source }),
+        sink: Some(SinkSide { check: files::check_sink, open: files::open_sink }),
+    },
+    #[cfg(feature = "generator")]
+    Connector {
+        name: "generator",
+        source: Some(SourceSide { check: generator::check_source, open: generator::open_source }),
+        sink: None,
+    },
+    #[cfg(feature = "print")]
+    Connector {
+        name: "print",
+        source: None,
+        sink: Some(SinkSide { check: print::check_sink, open: print::open_sink }),
+    },
+];
+
+/// Opens a source. Errors: those of [`check_source`], and what the outside refuses.
+pub fn open_source(request: &SourceRequest<'_>) -> Result<Arc<dyn Source>> {
+    (find("source", request.connector, |c| c.source.as_ref())?.open)(request)
+}
+
+/// Opens a sink. Errors: those of [`check_sink`], and what the outside refuses.
+pub fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
+    (find("sink", request.connector, |c| c.sink.as_ref())?.open)(request)
+}
+
+/// Whether a source could be opened, without touching the outside. Errors: an unknown connector or option, a value
+/// that an option does not take, a record type that the connector cannot make.
+pub fn check_source(connector: &str, options: &OptionMap, declared: &Schema) -> Result<()> {
+    (find("source", connector, |c| c.source.as_ref())?.check)(options, declared)
+}
+
+/// Whether a sink could be opened, without touching the outside. Errors: an unknown connector or option, a value
+/// that an option does not take, rows that the connector cannot write.
+pub fn check_sink(connector: &str, options: &OptionMap, schema: &Schema) -> Result<()> {
+    (find("sink", connector, |c| c.sink.as_ref())?.check)(options, schema)
+}
+
+fn find<T>(role: &str, name: &str, side: impl Fn(&'static Connector) -> Option<&'static T>) -> Result<&'static T> {
+    if let Some(found) = CONNECTORS.iter().filter(|c| c.name == name).find_map(&side) {
+        return Ok(found);
+    }
+    let names: Vec<&str> = CONNECTORS.iter().filter(|c| side(c).is_some()).map(|c| c.name).collect();
+    let message = if CONNECTORS.iter().any(|c| c.name == name) {
+        format!("connector '{name}' cannot be a {role}")
+    } else {
+        format!("there is no connector '{name}'{}", options::did_you_mean(name, &names))
+    };
+    Err(Error::new(ErrorCode::UnknownConnector, message).help(format!("as a {role} there are: {}", names.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_connector_names_the_nearest_and_the_list() {
+        let e = check_source("genrator", &OptionMap::new(), &Schema::default()).unwrap_err();
+        assert_eq!(e.code(), ErrorCode::UnknownConnector);
+        assert_eq!(e.to_string(), "there is no connector 'genrator', did you mean 'generator'?");
+        assert_eq!(e.help_text(), Some("as a source there are: files, generator"));
+    }
+
+    #[test]
+    fn a_connector_in_the_wrong_role_is_said_so() {
+        let e = check_sink("generator", &OptionMap::new(), &Schema::default()).unwrap_err();
+        assert_eq!(e.to_string(), "connector 'generator' cannot be a sink");
+        assert_eq!(e.help_text(), Some("as a sink there are: blackhole, files, print"));
+    }
+}

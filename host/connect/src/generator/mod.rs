@@ -1,0 +1,204 @@
+//! `generator`: the events of an auction site (Nexmark), or random keys, made straight as columns.
+//!
+//! Needs: nothing outside. Invariant: the content of an event is a pure function of the options and its number, so a
+//! reader can begin at any event, and makes only the columns that are needed.
+//!
+//! Options: `events=N`, the even stream of N events (`seed`, `step_us`, `splits`, and `only=bid` belong to it), or
+//! `set=10k|200k`, a named data set, always of one split; `kind=keys` with `events` and `keys`, records of one number;
+//! `rate=N`, events a second over all readers; `all_columns=true`, to make also what nobody needs and throw it away.
+//!
+//! The record is `event_type, ts, person: {..}?, auction: {..}?, bid: {..}?`. With `only=bid` it may also be the bid
+//! itself, where `ts` is another name of `dateTime`. Split `i` belongs to reader `i % parallelism`; a reader of several
+//! splits takes their blocks of one epoch in the order of event time, also within a batch.
+
+mod columns;
+mod draws;
+mod event;
+mod keys;
+mod pace;
+mod plan;
+mod settings;
+mod split;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use pelton_engine::connector::{Poll, Source, SourceProgress, SourceReader};
+use pelton_model::batch::Batch;
+use pelton_model::limits::BATCH_ROWS_MAX;
+use pelton_model::schema::{Projection, Schema};
+use pelton_model::time::Monotonic;
+use pelton_model::{Error, ErrorCode, Result};
+
+use self::draws::Channel;
+use self::pace::{Due, Pace};
+use self::plan::Plan;
+use self::settings::{Content, Settings};
+use self::split::{Rows, Split};
+use crate::{OptionMap, SourceRequest};
+
+pub(crate) fn check_source(options: &OptionMap, declared: &Schema) -> Result<()> {
+    check_record(&Settings::parse(options)?, declared)
+}
+
+pub(crate) fn open_source(request: &SourceRequest<'_>) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(Generator::new(request.options, request.declared, request.needed)?))
+}
+
+fn check_record(settings: &Settings, declared: &Schema) -> Result<()> {
+    match &settings.content {
+        Content::Nexmark(nexmark) => Plan::new(declared, nexmark.layout.bids_only).map(|_| ()),
+        Content::Keys { .. } => keys::check(declared),
+    }
+}
+
+/// A source of generated records.
+pub struct Generator {
+    settings: Settings,
+    needed: Schema,
+    /// What is made: `needed`, or all that is declared.
+    made: Schema,
+    channels: Arc<[Channel]>,
+}
+
+impl Generator {
+    /// Errors: options that do not exist or do not fit, a record type that no event has.
+    pub fn new(options: &OptionMap, declared: &Schema, needed: &Schema) -> Result<Self> {
+        let settings = Settings::parse(options)?;
+        check_record(&settings, declared)?;
+        declared.check_view(needed)?;
+        let channels = match &settings.content {
+            Content::Nexmark(nexmark) => draws::channels(nexmark.seed),
+            Content::Keys { .. } => Box::default(),
+        };
+        let made = if settings.all_columns { declared } else { needed }.clone();
+        Ok(Self { settings, needed: needed.clone(), made, channels: channels.into() })
+    }
+
+    /// The reader of task `index` of `parallelism`, with its splits at the positions that an earlier reader had
+    /// reached; splits that are not named begin at 0. Errors: a position beyond the end of its split.
+    pub fn reader_at(
+        &self,
+        index: u32,
+        parallelism: u32,
+        positions: &[(String, u64)],
+    ) -> Result<Box<dyn SourceReader>> {
+        if index >= parallelism {
+            return Err(Error::bug(format!("there is no reader {index} of {parallelism}")));
+        }
+        let splits = match &self.settings.content {
+            Content::Nexmark(nexmark) => nexmark.layout.splits,
+            Content::Keys { splits, .. } => *splits,
+        };
+        let mut mine = Vec::new();
+        for split in (index..splits).step_by(parallelism as usize) {
+            let end = match &self.settings.content {
+                Content::Nexmark(nexmark) => nexmark.layout.len(split),
+                Content::Keys { events, splits, .. } => keys::len(*events, *splits, split),
+            };
+            let name = split.to_string();
+            let position = positions.iter().find(|(n, _)| *n == name).map_or(0, |(_, position)| *position);
+            if position > end {
+                let message = format!("the generator's split {split} has {end} events, but was left at {position}");
+                return Err(Error::new(ErrorCode::Corrupt, message));
+            }
+            mine.push(Split { index: split, position, end });
+        }
+        let plan = match &self.settings.content {
+            Content::Nexmark(nexmark) => Some(Plan::new(&self.made, nexmark.layout.bids_only)?),
+            Content::Keys { .. } => None,
+        };
+        let dropped = match self.settings.all_columns {
+            true => Some(Projection::new(&self.made, &self.needed)?),
+            false => None,
+        };
+        Ok(Box::new(Reader {
+            pace: self.settings.rate.map(|rate| Pace::new(rate, mine.len(), splits)),
+            settings: self.settings,
+            made: self.made.clone(),
+            dropped,
+            channels: self.channels.clone(),
+            splits: mine,
+            plan,
+            rows: Rows::default(),
+            handed_out: 0,
+        }))
+    }
+}
+
+impl Source for Generator {
+    fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
+        self.reader_at(index, parallelism, &[])
+    }
+}
+
+struct Reader {
+    settings: Settings,
+    made: Schema,
+    /// From what is made to what is needed, where that is less.
+    dropped: Option<Projection>,
+    channels: Arc<[Channel]>,
+    splits: Vec<Split>,
+    /// `None` for keys.
+    plan: Option<Plan>,
+    /// The events of one batch; kept between batches for its memory.
+    rows: Rows,
+    pace: Option<Pace>,
+    handed_out: u64,
+}
+
+impl Reader {
+    fn left(&self) -> u64 {
+        self.splits.iter().map(|s| s.end - s.position).sum()
+    }
+
+    fn make(&mut self, most: usize) -> Result<Batch> {
+        match (&self.settings.content, &mut self.plan) {
+            (Content::Nexmark(nexmark), Some(plan)) => {
+                self.rows.clear();
+                split::take(&nexmark.layout, &mut self.splits, most, &mut self.rows);
+                plan.make(nexmark, &self.channels, &self.rows)
+            }
+            (Content::Keys { events, keys, splits }, _) => {
+                keys::take(*events, *keys, *splits, &mut self.splits, most, &self.made)
+            }
+            (Content::Nexmark(_), None) => Err(Error::bug("a reader of events has no plan")),
+        }
+    }
+}
+
+impl SourceReader for Reader {
+    fn poll(&mut self, now: Monotonic, rows_max: usize) -> Result<Poll> {
+        let left = self.left();
+        if left == 0 {
+            return Ok(Poll::End);
+        }
+        let mut most = rows_max.clamp(1, BATCH_ROWS_MAX);
+        match self.pace.as_mut().map(|p| p.due(now, left)) {
+            Some(Due::Later(at)) => return Ok(Poll::Later(at)),
+            Some(Due::Rows(due)) => most = most.min(usize::try_from(due).unwrap_or(most)),
+            None => {}
+        }
+        let mut batch = self.make(most)?;
+        if let Some(dropped) = &self.dropped {
+            let columns = dropped.apply(batch.columns())?;
+            batch = batch.with_columns(columns)?;
+        }
+        let rows = batch.rows() as u64;
+        self.handed_out += rows;
+        if let Some(pace) = &mut self.pace {
+            pace.took(rows);
+        }
+        Ok(Poll::Rows(batch))
+    }
+
+    fn progress(&self) -> SourceProgress {
+        let total = self.splits.iter().map(|s| s.end).sum();
+        SourceProgress { rows: self.handed_out, bytes: 0, skipped: 0, total: Some(total) }
+    }
+
+    fn positions(&self) -> Vec<(String, u64)> {
+        self.splits.iter().map(|s| (s.index.to_string(), s.position)).collect()
+    }
+}
