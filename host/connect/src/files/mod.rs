@@ -1,0 +1,177 @@
+//! Files as a source and as a sink: text lines, JSON Lines, CSV.
+//! Needs: the local file system. Refuses: to show a half-written file under its final name.
+//!
+//! Options of the source:
+//!
+//! | option | value |
+//! |---|---|
+//! | `path` | a file, a folder (its regular files; names with `.` or `_` in front are left out), or a glob with `*` and `?` |
+//! | `format` | `text`, `json` or `csv` |
+//! | `on_error` | `fail` (default): a bad line is an error with file, line and column; `skip`: it is counted |
+//! | `header` | of CSV: `true` (default): fields by name; `false`: by their place in the record |
+//! | `delimiter` | of CSV: one ASCII character, `,` by default; `\t` for a tab |
+//! | `multiline` | of CSV: `true`: fields in quotes may hold line ends, and each file is read by one task |
+//!
+//! Files are read in the order of their paths, in chunks of 8 MiB; compressed ones (gzip) whole.
+//!
+//! Options of the sink: see [`sink`].
+
+mod columns;
+mod csv;
+mod fault;
+mod json;
+mod lines;
+mod listing;
+mod reader;
+mod scan;
+mod sink;
+mod text;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use pelton_engine::connector::Source;
+use pelton_model::schema::Schema;
+use pelton_model::{Error, ErrorCode, Result};
+
+use self::columns::Record;
+use self::lines::{Lines, Range};
+use self::listing::InputFile;
+use self::reader::{FilesSource, Format, Shared};
+use crate::options::Options;
+use crate::{OptionMap, SourceRequest};
+
+pub(crate) use self::sink::{check_sink, open_sink};
+
+/// Bytes of a chunk.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// The longest line that any limit allows: a batch of one line must fit in Arrow's 32-bit offsets.
+const LINE_BYTES_MAX: u64 = 1 << 30;
+const SOURCE_OPTIONS: [&str; 6] = ["path", "format", "on_error", "header", "delimiter", "multiline"];
+
+/// Whether the options make a source of `declared` records.
+pub(crate) fn check_source(options: &OptionMap, declared: &Schema) -> Result<()> {
+    Plan::new(options, declared).map(|_| ())
+}
+
+/// Lists the files and opens each once. Errors: as [`check_source`], `InputMissing`, `BadRecord` for a header that lacks
+/// a field.
+pub(crate) fn open_source(request: &SourceRequest<'_>) -> Result<Arc<dyn Source>> {
+    open(request, CHUNK_BYTES)
+}
+
+fn open(request: &SourceRequest<'_>, chunk_bytes: u64) -> Result<Arc<dyn Source>> {
+    let plan = Plan::new(request.options, request.declared)?;
+    let files = listing::files(plan.path)?;
+    let line_bytes_max = request.limits.record_bytes.min(LINE_BYTES_MAX) as usize;
+    let format = match plan.kind {
+        Kind::Text => Format::Text(text::Layout::new(request.declared, request.needed)?),
+        Kind::Json => Format::Json,
+        Kind::Csv => Format::Csv(plan.dialect, csv_layouts(&plan, request, &files, line_bytes_max)?),
+    };
+    let chunks = listing::chunks(&files, chunk_bytes, plan.kind == Kind::Csv && plan.dialect.multiline);
+    Ok(Arc::new(Shared(Arc::new(FilesSource {
+        files,
+        chunks,
+        format,
+        needed: request.needed.clone(),
+        skip_bad: plan.skip_bad,
+        line_bytes_max,
+        next: AtomicUsize::new(0),
+    }))))
+}
+
+/// Where each file's fields go: by its header, or by the declared record.
+fn csv_layouts(
+    plan: &Plan<'_>,
+    request: &SourceRequest<'_>,
+    files: &[InputFile],
+    line_bytes_max: usize,
+) -> Result<Vec<csv::Layout>> {
+    if !plan.dialect.header {
+        let columns = request.declared.fields.iter().map(|f| request.needed.index_of(&f.name)).collect();
+        return Ok(vec![csv::Layout { columns }]);
+    }
+    let record = Record::new(&request.needed.fields);
+    let layout = |file: &InputFile| {
+        let range = Range { start: 0, end: u64::MAX, gzip: file.gzip };
+        let mut lines =
+            Lines::open(&file.path, range, line_bytes_max).map_err(|e| listing::unreadable(&file.path, &e))?;
+        match reader::read_header(plan.dialect, &mut lines, &file.path)? {
+            None => Ok(csv::Layout::default()),
+            Some(names) => csv::Layout::of_header(&names, &record)
+                .map_err(|why| Error::new(ErrorCode::BadRecord, why).at("line", 1).at("file", file.path.display())),
+        }
+    };
+    files.iter().map(layout).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Text,
+    Json,
+    Csv,
+}
+
+/// The words of the option `format`.
+const KINDS: [(&str, Kind); 3] = [("text", Kind::Text), ("json", Kind::Json), ("csv", Kind::Csv)];
+
+/// The options of a source, read.
+struct Plan<'a> {
+    path: &'a str,
+    kind: Kind,
+    skip_bad: bool,
+    dialect: csv::Dialect,
+}
+
+impl<'a> Plan<'a> {
+    fn new(map: &'a OptionMap, declared: &Schema) -> Result<Self> {
+        let options = Options::new("files", map, &SOURCE_OPTIONS)?;
+        let path = options.require("path", "a file, a folder or a glob")?;
+        let kind = kind(&options)?;
+        if kind != Kind::Csv {
+            refuse_of_csv(&options, &["header", "delimiter", "multiline"])?;
+        }
+        if kind == Kind::Text {
+            text::Layout::new(declared, declared)?;
+        }
+        Ok(Self {
+            path,
+            kind,
+            skip_bad: options.choice("on_error", &[("fail", false), ("skip", true)], false)?,
+            dialect: csv::Dialect {
+                header: options.flag("header", true)?,
+                delimiter: delimiter(&options)?,
+                multiline: options.flag("multiline", false)?,
+            },
+        })
+    }
+}
+
+fn kind(options: &Options<'_>) -> Result<Kind> {
+    options.require("format", "one of text, json, csv")?;
+    options.choice("format", &KINDS, Kind::Text)
+}
+
+fn refuse_of_csv(options: &Options<'_>, names: &[&str]) -> Result<()> {
+    match names.iter().find(|n| options.get(n).is_some()) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("option '{name}' of connector 'files' is only for the format csv");
+            Err(Error::new(ErrorCode::UnknownConnector, message))
+        }
+    }
+}
+
+fn delimiter(options: &Options<'_>) -> Result<u8> {
+    match options.get("delimiter").map(str::as_bytes) {
+        None => Ok(b','),
+        Some(b"\\t") => Ok(b'\t'),
+        Some([b]) if b.is_ascii() && !matches!(b, b'"' | b'\n' | b'\r') => Ok(*b),
+        Some(_) => Err(options.bad("delimiter", "one ASCII character other than a quote or a line end")),
+    }
+}
