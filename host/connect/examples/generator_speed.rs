@@ -15,8 +15,14 @@ use pelton_model::time::Monotonic;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const RECORDS: [(&str, &str); 3] = [
-    ("person", "id name emailAddress creditCard city state dateTime extra"),
-    ("auction", "id itemName description initialBid reserve dateTime expires seller category extra"),
+    (
+        "person",
+        "id name emailAddress creditCard city state dateTime extra",
+    ),
+    (
+        "auction",
+        "id itemName description initialBid reserve dateTime expires seller category extra",
+    ),
     ("bid", "auction bidder price channel url dateTime extra"),
 ];
 
@@ -32,9 +38,17 @@ fn field(name: &str) -> Field {
 
 /// The fields of an event that `keep` takes, by their full names.
 fn event(keep: impl Fn(&str) -> bool) -> Schema {
-    let mut fields: Vec<Field> = ["event_type", "ts"].into_iter().filter(|n| keep(n)).map(field).collect();
+    let mut fields: Vec<Field> = ["event_type", "ts"]
+        .into_iter()
+        .filter(|n| keep(n))
+        .map(field)
+        .collect();
     for (record, names) in RECORDS {
-        let inner: Vec<Field> = names.split(' ').filter(|n| keep(&format!("{record}.{n}"))).map(field).collect();
+        let inner: Vec<Field> = names
+            .split(' ')
+            .filter(|n| keep(&format!("{record}.{n}")))
+            .map(field)
+            .collect();
         if !inner.is_empty() {
             fields.push(Field::new(record, DataType::Struct(inner)).nullable());
         }
@@ -45,11 +59,17 @@ fn event(keep: impl Fn(&str) -> bool) -> Schema {
 /// CPU time of this thread in nanoseconds, 0 where the system does not say.
 fn cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    text.split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
 }
 
 fn measure(what: &str, options: &[(&str, &str)], declared: &Schema, events: u64) -> Result<()> {
-    let mut map: BTreeMap<String, String> = options.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let mut map: BTreeMap<String, String> = options
+        .iter()
+        .map(|(k, v)| ((*k).into(), (*v).into()))
+        .collect();
     map.insert("events".into(), events.to_string());
     let generator = Generator::new(&map, declared, declared)?;
     let mut best = f64::INFINITY;
@@ -69,20 +89,48 @@ fn measure(what: &str, options: &[(&str, &str)], declared: &Schema, events: u64)
 }
 
 fn main() -> Result<()> {
-    let events = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(4_000_000);
+    let events = std::env::args()
+        .nth(1)
+        .and_then(|a| a.parse().ok())
+        .unwrap_or(4_000_000);
     let of = |names: &'static [&'static str]| event(|n| names.contains(&n));
     measure("all columns", &[], &event(|_| true), events)?;
-    measure("numbers and times", &[], &event(|n| field(n.rsplit('.').next().unwrap_or(n)).data_type != DataType::String), events)?;
+    measure(
+        "numbers and times",
+        &[],
+        &event(|n| field(n.rsplit('.').next().unwrap_or(n)).data_type != DataType::String),
+        events,
+    )?;
     measure("event_type, ts", &[], &of(&["event_type", "ts"]), events)?;
     measure("bid.auction, ts", &[], &of(&["bid.auction", "ts"]), events)?;
-    measure("bid.auction, bid.price, ts", &[], &of(&["bid.auction", "bid.price", "ts"]), events)?;
+    measure(
+        "bid.auction, bid.price, ts",
+        &[],
+        &of(&["bid.auction", "bid.price", "ts"]),
+        events,
+    )?;
     measure("bid.channel", &[], &of(&["bid.channel"]), events)?;
     measure("bid.url", &[], &of(&["bid.url"]), events)?;
     measure("bid.extra", &[], &of(&["bid.extra"]), events)?;
     measure("bid", &[], &event(|n| n.starts_with("bid.")), events)?;
-    measure("auction", &[], &event(|n| n.starts_with("auction.")), events)?;
+    measure(
+        "auction",
+        &[],
+        &event(|n| n.starts_with("auction.")),
+        events,
+    )?;
     measure("person", &[], &event(|n| n.starts_with("person.")), events)?;
-    let bid = Schema::new("auction bidder price channel url ts extra".split(' ').map(field).collect());
+    let bid = Schema::new(
+        "auction bidder price channel url ts extra"
+            .split(' ')
+            .map(field)
+            .collect(),
+    );
     measure("only bids, as records", &[("only", "bid")], &bid, events)?;
-    measure("keys", &[("kind", "keys")], &Schema::new(vec![field("key")]), events)
+    measure(
+        "keys",
+        &[("kind", "keys")],
+        &Schema::new(vec![field("key")]),
+        events,
+    )
 }

@@ -19,12 +19,18 @@ pub mod blackhole;
 pub mod files;
 #[cfg(feature = "generator")]
 pub mod generator;
-#[cfg_attr(not(all(feature = "files", feature = "generator")), allow(dead_code, reason = "each connector uses its part"))]
+#[cfg_attr(
+    not(all(feature = "files", feature = "generator")),
+    allow(dead_code, reason = "each connector uses its part")
+)]
 mod options;
 #[cfg(feature = "print")]
 pub mod print;
 #[cfg(any(feature = "files", feature = "print"))]
-#[cfg_attr(not(all(feature = "files", feature = "print")), allow(dead_code, reason = "each connector uses its part"))]
+#[cfg_attr(
+    not(all(feature = "files", feature = "print")),
+    allow(dead_code, reason = "each connector uses its part")
+)]
 mod text;
 
 /// The options of a connector, as the job graph has them.
@@ -89,25 +95,40 @@ const CONNECTORS: &[Connector] = &[
     Connector {
         name: "blackhole",
         source: None,
-        sink: Some(SinkSide { check: blackhole::check_sink, open: blackhole::open_sink }),
+        sink: Some(SinkSide {
+            check: blackhole::check_sink,
+            open: blackhole::open_sink,
+        }),
     },
     #[cfg(feature = "files")]
     Connector {
         name: "files",
-        source: Some(SourceSide { check: files::check_source, open: files::open_source }),
-        sink: Some(SinkSide { check: files::check_sink, open: files::open_sink }),
+        source: Some(SourceSide {
+            check: files::check_source,
+            open: files::open_source,
+        }),
+        sink: Some(SinkSide {
+            check: files::check_sink,
+            open: files::open_sink,
+        }),
     },
     #[cfg(feature = "generator")]
     Connector {
         name: "generator",
-        source: Some(SourceSide { check: generator::check_source, open: generator::open_source }),
+        source: Some(SourceSide {
+            check: generator::check_source,
+            open: generator::open_source,
+        }),
         sink: None,
     },
     #[cfg(feature = "print")]
     Connector {
         name: "print",
         source: None,
-        sink: Some(SinkSide { check: print::check_sink, open: print::open_sink }),
+        sink: Some(SinkSide {
+            check: print::check_sink,
+            open: print::open_sink,
+        }),
     },
 ];
 
@@ -133,17 +154,29 @@ pub fn check_sink(connector: &str, options: &OptionMap, schema: &Schema) -> Resu
     (find("sink", connector, |c| c.sink.as_ref())?.check)(options, schema)
 }
 
-fn find<T>(role: &str, name: &str, side: impl Fn(&'static Connector) -> Option<&'static T>) -> Result<&'static T> {
+fn find<T>(
+    role: &str,
+    name: &str,
+    side: impl Fn(&'static Connector) -> Option<&'static T>,
+) -> Result<&'static T> {
     if let Some(found) = CONNECTORS.iter().filter(|c| c.name == name).find_map(&side) {
         return Ok(found);
     }
-    let names: Vec<&str> = CONNECTORS.iter().filter(|c| side(c).is_some()).map(|c| c.name).collect();
+    let names: Vec<&str> = CONNECTORS
+        .iter()
+        .filter(|c| side(c).is_some())
+        .map(|c| c.name)
+        .collect();
     let message = if CONNECTORS.iter().any(|c| c.name == name) {
         format!("connector '{name}' cannot be a {role}")
     } else {
-        format!("there is no connector '{name}'{}", options::did_you_mean(name, &names))
+        format!(
+            "there is no connector '{name}'{}",
+            options::did_you_mean(name, &names)
+        )
     };
-    Err(Error::new(ErrorCode::UnknownConnector, message).help(format!("as a {role} there are: {}", names.join(", "))))
+    Err(Error::new(ErrorCode::UnknownConnector, message)
+        .help(format!("as a {role} there are: {}", names.join(", "))))
 }
 
 #[cfg(test)]
@@ -154,14 +187,23 @@ mod tests {
     fn an_unknown_connector_names_the_nearest_and_the_list() {
         let e = check_source("genrator", &OptionMap::new(), &Schema::default()).unwrap_err();
         assert_eq!(e.code(), ErrorCode::UnknownConnector);
-        assert_eq!(e.to_string(), "there is no connector 'genrator', did you mean 'generator'?");
-        assert_eq!(e.help_text(), Some("as a source there are: files, generator"));
+        assert_eq!(
+            e.to_string(),
+            "there is no connector 'genrator', did you mean 'generator'?"
+        );
+        assert_eq!(
+            e.help_text(),
+            Some("as a source there are: files, generator")
+        );
     }
 
     #[test]
     fn a_connector_in_the_wrong_role_is_said_so() {
         let e = check_sink("generator", &OptionMap::new(), &Schema::default()).unwrap_err();
         assert_eq!(e.to_string(), "connector 'generator' cannot be a sink");
-        assert_eq!(e.help_text(), Some("as a sink there are: blackhole, files, print"));
+        assert_eq!(
+            e.help_text(),
+            Some("as a sink there are: blackhole, files, print")
+        );
     }
 }

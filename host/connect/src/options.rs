@@ -42,7 +42,13 @@ impl<'a> Options<'a> {
 
     /// The error of an option that must be given but is not.
     pub(crate) fn missing(&self, name: &str, what: &str) -> Error {
-        Error::new(ErrorCode::UnknownConnector, format!("connector '{}' needs the option '{name}', {what}", self.connector))
+        Error::new(
+            ErrorCode::UnknownConnector,
+            format!(
+                "connector '{}' needs the option '{name}', {what}",
+                self.connector
+            ),
+        )
     }
 
     /// `true` or `false`.
@@ -51,9 +57,19 @@ impl<'a> Options<'a> {
     }
 
     /// One of some words.
-    pub(crate) fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)], default: T) -> Result<T> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
+    pub(crate) fn choice<T: Copy>(
+        &self,
+        name: &str,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> Result<T> {
+        let Some(value) = self.get(name) else {
+            return Ok(default);
+        };
+        let found = choices
+            .iter()
+            .find(|(word, _)| *word == value)
+            .map(|(_, choice)| *choice);
         found.ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
             self.bad(name, format!("one of {}", words.join(", ")))
@@ -61,8 +77,15 @@ impl<'a> Options<'a> {
     }
 
     /// A whole number from `least` to `most`; underscores may separate its digits.
-    pub(crate) fn number<T: FromStr + PartialOrd + Display>(&self, name: &str, least: T, most: T) -> Result<Option<T>> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+    pub(crate) fn number<T: FromStr + PartialOrd + Display>(
+        &self,
+        name: &str,
+        least: T,
+        most: T,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
         match value.replace('_', "").parse::<T>() {
             Ok(n) if n >= least && n <= most => Ok(Some(n)),
             _ => Err(self.bad(name, format!("a whole number from {least} to {most}"))),
@@ -72,7 +95,10 @@ impl<'a> Options<'a> {
     /// The error of a value that an option does not take; `wanted` says what it takes.
     pub(crate) fn bad(&self, name: &str, wanted: impl Display) -> Error {
         let value = self.get(name).unwrap_or_default();
-        let message = format!("option '{name}' of connector '{}' is '{value}', but must be {wanted}", self.connector);
+        let message = format!(
+            "option '{name}' of connector '{}' is '{value}', but must be {wanted}",
+            self.connector
+        );
         Error::new(ErrorCode::UnknownConnector, message)
     }
 }
@@ -118,8 +144,14 @@ mod tests {
         let known = ["events", "rate"];
         let map = map("event", "5");
         let e = Options::new("generator", &map, &known).err().unwrap();
-        assert_eq!(e.to_string(), "connector 'generator' has no option 'event', did you mean 'events'?");
-        assert_eq!(e.help_text(), Some("the options of 'generator' are: events, rate"));
+        assert_eq!(
+            e.to_string(),
+            "connector 'generator' has no option 'event', did you mean 'events'?"
+        );
+        assert_eq!(
+            e.help_text(),
+            Some("the options of 'generator' are: events, rate")
+        );
     }
 
     #[test]
@@ -131,13 +163,24 @@ mod tests {
             options.number("rate", 1u64, 10).unwrap_err().to_string(),
             "option 'rate' of connector 'x' is '1_000', but must be a whole number from 1 to 10"
         );
-        assert!(options.flag("rate", true).unwrap_err().to_string().ends_with("but must be one of true, false"));
+        assert!(
+            options
+                .flag("rate", true)
+                .unwrap_err()
+                .to_string()
+                .ends_with("but must be one of true, false")
+        );
         assert!(options.flag("other", true).unwrap());
     }
 
     #[test]
     fn distances() {
-        for (a, b, d) in [("", "abc", 3), ("kitten", "sitting", 3), ("rate", "rate", 0), ("ab", "ba", 2)] {
+        for (a, b, d) in [
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("rate", "rate", 0),
+            ("ab", "ba", 2),
+        ] {
             assert_eq!(distance(a, b), d, "{a} {b}");
         }
     }

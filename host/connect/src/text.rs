@@ -8,8 +8,8 @@ use std::io::Write;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, StructArray};
 use arrow_schema::{DataType, TimeUnit};
@@ -29,12 +29,20 @@ pub(crate) enum TimeFormat {
 
 impl TimeFormat {
     /// The words of an option that chooses one.
-    pub(crate) const CHOICES: [(&'static str, Self); 3] =
-        [("rfc3339", Self::Rfc3339), ("sql", Self::Sql), ("millis", Self::Millis)];
+    pub(crate) const CHOICES: [(&'static str, Self); 3] = [
+        ("rfc3339", Self::Rfc3339),
+        ("sql", Self::Sql),
+        ("millis", Self::Millis),
+    ];
 }
 
 /// A value as a person reads it: text unquoted, `null` for null, records and lists as JSON.
-pub(crate) fn write_text_value(out: &mut Vec<u8>, column: &dyn Array, row: usize, times: TimeFormat) {
+pub(crate) fn write_text_value(
+    out: &mut Vec<u8>,
+    column: &dyn Array,
+    row: usize,
+    times: TimeFormat,
+) {
     if column.is_null(row) {
         out.extend_from_slice(b"null");
     } else if let Some(text) = column.as_string_opt::<i32>() {
@@ -48,7 +56,12 @@ pub(crate) fn write_text_value(out: &mut Vec<u8>, column: &dyn Array, row: usize
 
 /// A value as a CSV field: empty for null, quoted only if it holds a comma, a quote or a line end; records and lists
 /// are JSON in quotes.
-pub(crate) fn write_csv_value(out: &mut Vec<u8>, column: &dyn Array, row: usize, times: TimeFormat) {
+pub(crate) fn write_csv_value(
+    out: &mut Vec<u8>,
+    column: &dyn Array,
+    row: usize,
+    times: TimeFormat,
+) {
     if column.is_null(row) {
         return;
     }
@@ -65,7 +78,10 @@ pub(crate) fn write_csv_value(out: &mut Vec<u8>, column: &dyn Array, row: usize,
 
 /// A text as a CSV field.
 pub(crate) fn write_csv_text(out: &mut Vec<u8>, text: &[u8]) {
-    if !text.iter().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r')) {
+    if !text
+        .iter()
+        .any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r'))
+    {
         return out.extend_from_slice(text);
     }
     out.push(b'"');
@@ -99,7 +115,12 @@ pub(crate) fn write_json_row<'a>(
 }
 
 /// A value as JSON.
-pub(crate) fn write_json_value(out: &mut Vec<u8>, column: &dyn Array, row: usize, times: TimeFormat) {
+pub(crate) fn write_json_value(
+    out: &mut Vec<u8>,
+    column: &dyn Array,
+    row: usize,
+    times: TimeFormat,
+) {
     if column.is_null(row) {
         return out.extend_from_slice(b"null");
     }
@@ -107,7 +128,13 @@ pub(crate) fn write_json_value(out: &mut Vec<u8>, column: &dyn Array, row: usize
         DataType::Utf8 => write_json_text(out, column.as_string::<i32>().value(row)),
         DataType::Struct(_) => {
             let record: &StructArray = column.as_struct();
-            write_json_row(out, record.fields().iter().map(|f| f.name().as_str()), record.columns(), row, times);
+            write_json_row(
+                out,
+                record.fields().iter().map(|f| f.name().as_str()),
+                record.columns(),
+                row,
+                times,
+            );
         }
         DataType::List(_) => {
             let items = column.as_list::<i32>().value(row);
@@ -122,11 +149,17 @@ pub(crate) fn write_json_value(out: &mut Vec<u8>, column: &dyn Array, row: usize
         }
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             let ms = value::<TimestampMillisecondType>(column, row);
-            quoted(out, times != TimeFormat::Millis && civil(ms).is_some(), |out| write_time(out, ms, times));
+            quoted(
+                out,
+                times != TimeFormat::Millis && civil(ms).is_some(),
+                |out| write_time(out, ms, times),
+            );
         }
         DataType::Date32 => {
             let days = value::<Date32Type>(column, row);
-            quoted(out, civil(i64::from(days) * DAY_MS).is_some(), |out| write_date(out, days));
+            quoted(out, civil(i64::from(days) * DAY_MS).is_some(), |out| {
+                write_date(out, days)
+            });
         }
         DataType::Float32 => {
             let finite = value::<Float32Type>(column, row).is_finite();
@@ -145,10 +178,15 @@ pub(crate) fn write_json_value(out: &mut Vec<u8>, column: &dyn Array, row: usize
 pub(crate) fn write_json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|b| *b < 0x20 || matches!(b, b'"' | b'\\')) {
+    while let Some(at) = rest
+        .iter()
+        .position(|b| *b < 0x20 || matches!(b, b'"' | b'\\'))
+    {
         let (clean, tail) = rest.split_at(at);
         out.extend_from_slice(clean);
-        let Some((special, after)) = tail.split_first() else { break };
+        let Some((special, after)) = tail.split_first() else {
+            break;
+        };
         match special {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -202,17 +240,31 @@ fn write_plain(out: &mut Vec<u8>, column: &dyn Array, row: usize, times: TimeFor
         DataType::UInt64 => write_u64(out, value::<UInt64Type>(column, row)),
         DataType::Float32 => {
             let v = value::<Float32Type>(column, row);
-            write_float(out, v.is_nan(), v.is_infinite(), v < 0.0, format_args!("{v:?}"));
+            write_float(
+                out,
+                v.is_nan(),
+                v.is_infinite(),
+                v < 0.0,
+                format_args!("{v:?}"),
+            );
         }
         DataType::Float64 => {
             let v = value::<Float64Type>(column, row);
-            write_float(out, v.is_nan(), v.is_infinite(), v < 0.0, format_args!("{v:?}"));
+            write_float(
+                out,
+                v.is_nan(),
+                v.is_infinite(),
+                v < 0.0,
+                format_args!("{v:?}"),
+            );
         }
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             write_time(out, value::<TimestampMillisecondType>(column, row), times);
         }
         DataType::Date32 => write_date(out, value::<Date32Type>(column, row)),
-        DataType::Decimal128(_, scale) => write_decimal(out, value::<Decimal128Type>(column, row), *scale),
+        DataType::Decimal128(_, scale) => {
+            write_decimal(out, value::<Decimal128Type>(column, row), *scale)
+        }
         DataType::Binary => write_base64(out, column.as_binary::<i32>().value(row)),
         // The types of a schema end here.
         other => put(out, format_args!("<{other}>")),
@@ -241,7 +293,13 @@ fn write_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
-fn write_float(out: &mut Vec<u8>, nan: bool, infinite: bool, negative: bool, text: std::fmt::Arguments<'_>) {
+fn write_float(
+    out: &mut Vec<u8>,
+    nan: bool,
+    infinite: bool,
+    negative: bool,
+    text: std::fmt::Arguments<'_>,
+) {
     match (nan, infinite, negative) {
         (true, ..) => out.extend_from_slice(b"NaN"),
         (_, true, false) => out.extend_from_slice(b"Infinity"),
@@ -251,8 +309,14 @@ fn write_float(out: &mut Vec<u8>, nan: bool, infinite: bool, negative: bool, tex
 }
 
 fn write_time(out: &mut Vec<u8>, ms: i64, times: TimeFormat) {
-    let Some(c) = civil(ms).filter(|_| times != TimeFormat::Millis) else { return write_i64(out, ms) };
-    let (between, end): (u8, &[u8]) = if times == TimeFormat::Sql { (b' ', b"") } else { (b'T', b"Z") };
+    let Some(c) = civil(ms).filter(|_| times != TimeFormat::Millis) else {
+        return write_i64(out, ms);
+    };
+    let (between, end): (u8, &[u8]) = if times == TimeFormat::Sql {
+        (b' ', b"")
+    } else {
+        (b'T', b"Z")
+    };
     write_digits(out, c.year.unsigned_abs(), 4);
     for (mark, number, width) in [
         (b'-', c.month, 2),
@@ -269,7 +333,9 @@ fn write_time(out: &mut Vec<u8>, ms: i64, times: TimeFormat) {
 }
 
 fn write_date(out: &mut Vec<u8>, days: i32) {
-    let Some(c) = civil(i64::from(days) * DAY_MS) else { return write_i64(out, i64::from(days)) };
+    let Some(c) = civil(i64::from(days) * DAY_MS) else {
+        return write_i64(out, i64::from(days));
+    };
     write_digits(out, c.year.unsigned_abs(), 4);
     out.push(b'-');
     write_digits(out, c.month, 2);
@@ -302,9 +368,14 @@ fn write_decimal(out: &mut Vec<u8>, value: i128, scale: i8) {
 fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or(0)));
+        let bits = (0..3).fold(0u32, |bits, i| {
+            bits << 8 | u32::from(group.get(i).copied().unwrap_or(0))
+        });
         for i in 0..4usize {
-            let letter = ALPHABET.get((bits >> (18 - 6 * i) & 63) as usize).copied().unwrap_or(b'=');
+            let letter = ALPHABET
+                .get((bits >> (18 - 6 * i) & 63) as usize)
+                .copied()
+                .unwrap_or(b'=');
             out.push(if i <= group.len() { letter } else { b'=' });
         }
     }
@@ -315,13 +386,16 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_array::{
-        BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int64Array,
-        ListArray, StringArray, TimestampMillisecondArray, UInt64Array,
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+        Int8Array, Int64Array, ListArray, StringArray, TimestampMillisecondArray, UInt64Array,
     };
 
     use super::*;
 
-    fn show(write: fn(&mut Vec<u8>, &dyn Array, usize, TimeFormat), column: &dyn Array) -> Vec<String> {
+    fn show(
+        write: fn(&mut Vec<u8>, &dyn Array, usize, TimeFormat),
+        column: &dyn Array,
+    ) -> Vec<String> {
         (0..column.len())
             .map(|row| {
                 let mut out = Vec::new();
@@ -334,27 +408,70 @@ mod tests {
     #[test]
     fn numbers() {
         let json = |a: &dyn Array| show(write_json_value, a);
-        assert_eq!(json(&Int64Array::from(vec![Some(0), Some(i64::MIN), None])), ["0", "-9223372036854775808", "null"]);
-        assert_eq!(json(&UInt64Array::from(vec![u64::MAX, 10])), ["18446744073709551615", "10"]);
+        assert_eq!(
+            json(&Int64Array::from(vec![Some(0), Some(i64::MIN), None])),
+            ["0", "-9223372036854775808", "null"]
+        );
+        assert_eq!(
+            json(&UInt64Array::from(vec![u64::MAX, 10])),
+            ["18446744073709551615", "10"]
+        );
         assert_eq!(json(&Int8Array::from(vec![-128])), ["-128"]);
-        assert_eq!(json(&BooleanArray::from(vec![true, false])), ["true", "false"]);
-        assert_eq!(json(&Float32Array::from(vec![0.1, -0.0, 16_777_216.0])), ["0.1", "-0.0", "16777216.0"]);
-        let odd = Float64Array::from(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 5e-324]);
-        assert_eq!(json(&odd), ["\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "1e300", "5e-324"]);
-        assert_eq!(show(write_csv_value, &odd)[..3], ["NaN", "Infinity", "-Infinity"]);
+        assert_eq!(
+            json(&BooleanArray::from(vec![true, false])),
+            ["true", "false"]
+        );
+        assert_eq!(
+            json(&Float32Array::from(vec![0.1, -0.0, 16_777_216.0])),
+            ["0.1", "-0.0", "16777216.0"]
+        );
+        let odd = Float64Array::from(vec![
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e300,
+            5e-324,
+        ]);
+        assert_eq!(
+            json(&odd),
+            [
+                "\"NaN\"",
+                "\"Infinity\"",
+                "\"-Infinity\"",
+                "1e300",
+                "5e-324"
+            ]
+        );
+        assert_eq!(
+            show(write_csv_value, &odd)[..3],
+            ["NaN", "Infinity", "-Infinity"]
+        );
         let decimals = Decimal128Array::from(vec![0, -5, 12_345, -123_456, i128::MIN]);
         let scaled = decimals.clone().with_precision_and_scale(38, 3).unwrap();
         let least = "-170141183460469231731687303715884105.728";
-        assert_eq!(json(&scaled), ["0.000", "-0.005", "12.345", "-123.456", least]);
-        assert_eq!(json(&decimals.with_precision_and_scale(38, 0).unwrap())[1..3], ["-5", "12345"]);
+        assert_eq!(
+            json(&scaled),
+            ["0.000", "-0.005", "12.345", "-123.456", least]
+        );
+        assert_eq!(
+            json(&decimals.with_precision_and_scale(38, 0).unwrap())[1..3],
+            ["-5", "12345"]
+        );
     }
 
     #[test]
     fn times() {
         let times = TimestampMillisecondArray::from(vec![1_709_964_000_001, -1, i64::MAX]);
-        let json = ["\"2024-03-09T06:00:00.001Z\"", "\"1969-12-31T23:59:59.999Z\"", "9223372036854775807"];
+        let json = [
+            "\"2024-03-09T06:00:00.001Z\"",
+            "\"1969-12-31T23:59:59.999Z\"",
+            "9223372036854775807",
+        ];
         assert_eq!(show(write_json_value, &times), json);
-        assert_eq!(show(write_text_value, &times)[0], "2024-03-09T06:00:00.001Z");
+        assert_eq!(
+            show(write_text_value, &times)[0],
+            "2024-03-09T06:00:00.001Z"
+        );
         let with = |format| {
             let mut out = Vec::new();
             write_json_value(&mut out, &times, 0, format);
@@ -363,27 +480,56 @@ mod tests {
         assert_eq!(with(TimeFormat::Sql), "\"2024-03-09 06:00:00.001\"");
         assert_eq!(with(TimeFormat::Millis), "1709964000001");
         let dates = Date32Array::from(vec![0, 19_791, i32::MIN]);
-        assert_eq!(show(write_csv_value, &dates), ["1970-01-01", "2024-03-09", "-2147483648"]);
+        assert_eq!(
+            show(write_csv_value, &dates),
+            ["1970-01-01", "2024-03-09", "-2147483648"]
+        );
     }
 
     #[test]
     fn texts_are_escaped_as_each_format_asks() {
         let texts = StringArray::from(vec![Some("a"), Some("a,\"b\"\n\u{1}\\é"), Some(""), None]);
-        assert_eq!(show(write_json_value, &texts), ["\"a\"", "\"a,\\\"b\\\"\\n\\u0001\\\\é\"", "\"\"", "null"]);
-        assert_eq!(show(write_csv_value, &texts), ["a", "\"a,\"\"b\"\"\n\u{1}\\é\"", "", ""]);
-        assert_eq!(show(write_text_value, &texts), ["a", "a,\"b\"\n\u{1}\\é", "", "null"]);
+        assert_eq!(
+            show(write_json_value, &texts),
+            ["\"a\"", "\"a,\\\"b\\\"\\n\\u0001\\\\é\"", "\"\"", "null"]
+        );
+        assert_eq!(
+            show(write_csv_value, &texts),
+            ["a", "\"a,\"\"b\"\"\n\u{1}\\é\"", "", ""]
+        );
+        assert_eq!(
+            show(write_text_value, &texts),
+            ["a", "a,\"b\"\n\u{1}\\é", "", "null"]
+        );
         let bytes = BinaryArray::from(vec![&b""[..], b"f", b"fo", b"foo", b"foob", b"\xff\xfe"]);
-        assert_eq!(show(write_csv_value, &bytes), ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "//4="]);
+        assert_eq!(
+            show(write_csv_value, &bytes),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "//4="]
+        );
         assert_eq!(show(write_json_value, &bytes)[1], "\"Zg==\"");
     }
 
     #[test]
     fn nested_values_are_json_in_every_format() {
-        let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None])]));
+        let list: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some([
+            Some(1),
+            None,
+        ])]));
         let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
-        let field = |name, a: &ArrayRef| Arc::new(arrow_schema::Field::new(name, a.data_type().clone(), true));
-        let record = StructArray::from(vec![(field("n", &list), list.clone()), (field("t", &text), text.clone())]);
-        assert_eq!(show(write_text_value, &record), ["{\"n\":[1,null],\"t\":\"x\"}"]);
-        assert_eq!(show(write_csv_value, &record), ["\"{\"\"n\"\":[1,null],\"\"t\"\":\"\"x\"\"}\""]);
+        let field = |name, a: &ArrayRef| {
+            Arc::new(arrow_schema::Field::new(name, a.data_type().clone(), true))
+        };
+        let record = StructArray::from(vec![
+            (field("n", &list), list.clone()),
+            (field("t", &text), text.clone()),
+        ]);
+        assert_eq!(
+            show(write_text_value, &record),
+            ["{\"n\":[1,null],\"t\":\"x\"}"]
+        );
+        assert_eq!(
+            show(write_csv_value, &record),
+            ["\"{\"\"n\"\":[1,null],\"\"t\"\":\"\"x\"\"}\""]
+        );
     }
 }

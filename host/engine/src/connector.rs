@@ -26,7 +26,7 @@ pub enum Poll {
 pub trait SourceReader: Send {
     /// The next rows, at most `rows_max`, in the source's own order. Never waits for the outside.
     ///
-    /// Rows of two splits never share a batch. Errors name file, line and column where there are such.
+    /// Rows of two splits never share a batch, unless the source merges them by event time. Errors name file, line and column where there are such.
     fn poll(&mut self, now: Monotonic, rows_max: usize) -> Result<Poll>;
 
     /// What was read so far.

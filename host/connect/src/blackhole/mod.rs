@@ -36,7 +36,9 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
 
 impl Sink for Blackhole {
     fn writer(&self, _index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(Writer { rows: self.rows.clone() }))
+        Ok(Box::new(Writer {
+            rows: self.rows.clone(),
+        }))
     }
 }
 
@@ -64,8 +66,17 @@ mod tests {
         let sink = Blackhole::default();
         let batch = Batch::new(Vec::new(), 5).unwrap();
         sink.writer(0, 2).unwrap().write(&batch).unwrap();
-        sink.writer(1, 2).unwrap().write(&batch.select(vec![1, 3].into()).unwrap()).unwrap();
+        sink.writer(1, 2)
+            .unwrap()
+            .write(&batch.select(vec![1, 3].into()).unwrap())
+            .unwrap();
         assert_eq!(sink.rows(), 7);
-        assert!(check_sink(&OptionMap::from([("a".into(), "b".into())]), &Schema::default()).is_err());
+        assert!(
+            check_sink(
+                &OptionMap::from([("a".into(), "b".into())]),
+                &Schema::default()
+            )
+            .is_err()
+        );
     }
 }

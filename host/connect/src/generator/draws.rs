@@ -2,6 +2,8 @@
 //!
 //! The state of SplitMix64 only counts, so draws that nobody needs are skipped by one multiplication.
 
+use std::hint::select_unpredictable;
+
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 const LETTERS: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyzaeiost";
 
@@ -60,7 +62,7 @@ impl Draws {
     /// 31 random bits, of a draw that is taken only if `taken`: without a branch, since none could be predicted.
     pub(super) fn bits_if(&mut self, taken: bool) -> u32 {
         let bits = self.peek();
-        self.0 = self.0.wrapping_add(if taken { GAMMA } else { 0 });
+        self.0 = self.0.wrapping_add(select_unpredictable(taken, GAMMA, 0));
         bits
     }
 
@@ -103,7 +105,10 @@ pub(super) struct Channel {
 
 pub(super) const URL_MAX: usize = 82;
 pub(super) const NAME_MAX: usize = 12;
-const _: () = assert!(size_of::<Channel>() == 96, "three of them in nine cache lines' halves");
+const _: () = assert!(
+    size_of::<Channel>() == 96,
+    "three of them in nine cache lines' halves"
+);
 
 /// The channels with a name of their own, which get half of the bids.
 const HOT: [&str; HOT_COUNT] = ["Google", "Facebook", "Baidu", "Apple"];
@@ -112,7 +117,9 @@ pub(super) const COLD_COUNT: u32 = 10_000;
 
 /// All channels: the hot ones, then the numbered ones.
 pub(super) fn channels(seed: u64) -> Box<[Channel]> {
-    let hot = (0i64..).zip(HOT).map(|(i, name)| Channel::new(name, &base_url(&mut draws_before(seed, 1 + i))));
+    let hot = (0i64..)
+        .zip(HOT)
+        .map(|(i, name)| Channel::new(name, &base_url(&mut draws_before(seed, 1 + i))));
     let cold = (0..i64::from(COLD_COUNT)).map(|c| {
         let mut draws = draws_before(seed, 100 + c);
         let mut url = base_url(&mut draws);
@@ -133,7 +140,11 @@ fn base_url(draws: &mut Draws) -> String {
     let mut five = || {
         let mut letters = [0; 12];
         twelve_letters(draws.next(), &mut letters);
-        letters.iter().take(5).map(|b| char::from(*b)).collect::<String>()
+        letters
+            .iter()
+            .take(5)
+            .map(|b| char::from(*b))
+            .collect::<String>()
     };
     let (a, b, c) = (five(), five(), five());
     format!("https://shop.example.test/{a}/{b}/{c}/item.htm?query=1")
@@ -141,7 +152,12 @@ fn base_url(draws: &mut Draws) -> String {
 
 impl Channel {
     fn new(name: &str, url: &str) -> Self {
-        let mut this = Self { url: [0; _], name: [0; _], url_len: url.len() as u8, name_len: name.len() as u8 };
+        let mut this = Self {
+            url: [0; _],
+            name: [0; _],
+            url_len: url.len() as u8,
+            name_len: name.len() as u8,
+        };
         for (to, from) in this.url.iter_mut().zip(url.bytes()) {
             *to = from;
         }

@@ -3,6 +3,8 @@
 //! The content of an event is a pure function of the seed and its number. The draws of an event are sequential; those
 //! of columns that nobody needs are skipped.
 
+use std::hint::select_unpredictable;
+
 use super::columns::{Ints, Text};
 use super::draws::{COLD_COUNT, Channel, Draws, HOT_COUNT, NAME_MAX, URL_MAX, twelve_letters};
 
@@ -54,9 +56,12 @@ pub(super) trait Columns {
     }
 }
 
-const FIRST: [&str; 11] =
-    ["Ada", "Bela", "Carla", "Dmitri", "Elena", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kira"];
-const LAST: [&str; 9] = ["Adler", "Brandt", "Castro", "Dietz", "Evans", "Fabre", "Gruber", "Hansen", "Ito"];
+const FIRST: [&str; 11] = [
+    "Ada", "Bela", "Carla", "Dmitri", "Elena", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kira",
+];
+const LAST: [&str; 9] = [
+    "Adler", "Brandt", "Castro", "Dietz", "Evans", "Fabre", "Gruber", "Hansen", "Ito",
+];
 const CITIES: [&str; 10] = [
     "Phoenix",
     "Los Angeles",
@@ -99,8 +104,16 @@ impl Default for Persons {
 }
 
 impl Columns for Persons {
-    const NAMES: &'static [&'static str] =
-        &["id", "name", "emailAddress", "creditCard", "city", "state", "dateTime", "extra"];
+    const NAMES: &'static [&'static str] = &[
+        "id",
+        "name",
+        "emailAddress",
+        "creditCard",
+        "city",
+        "state",
+        "dateTime",
+        "extra",
+    ];
 
     fn column(&mut self, name: &str) -> Option<Column<'_>> {
         Some(match name {
@@ -119,7 +132,14 @@ impl Columns for Persons {
 
 impl Persons {
     pub(super) fn make(&mut self, seed: u64, events: &Events) {
-        let texts = [&self.name, &self.email, &self.card, &self.city, &self.state, &self.extra];
+        let texts = [
+            &self.name,
+            &self.email,
+            &self.card,
+            &self.city,
+            &self.state,
+            &self.extra,
+        ];
         let any_text = texts.iter().any(|t| t.needed);
         for (row, number) in events.iter() {
             self.id.set(row, (FIRST_ID + number / 50) as i64);
@@ -151,7 +171,8 @@ impl Persons {
             }
         }
         if self.extra.needed {
-            let used = 8 + first.len() + 1 + last.len() + EMAIL_LEN + CARD_LEN + city.len() + state.len();
+            let used =
+                8 + first.len() + 1 + last.len() + EMAIL_LEN + CARD_LEN + city.len() + state.len();
             self.extra.begin(row);
             let len = extra_len(&mut draws, 200, used);
             self.extra.push_letters(&mut draws, len);
@@ -181,7 +202,8 @@ impl Persons {
             if group > 0 {
                 self.card.push(b" ");
             }
-            self.card.push(&[1_000, 100, 10, 1].map(|place| b'0' + (number / place % 10) as u8));
+            self.card
+                .push(&[1_000, 100, 10, 1].map(|place| b'0' + (number / place % 10) as u8));
         }
         self.card.end();
     }
@@ -251,19 +273,33 @@ impl Columns for Auctions {
 
 impl Auctions {
     /// `time` gives an event's time, `life` is the bound of an auction's life in milliseconds.
-    pub(super) fn make(&mut self, seed: u64, events: &Events, life: u32, time: impl Fn(u64) -> i64) {
-        let texts = self.item_name.needed || self.description.needed || self.reserve.needed || self.extra.needed;
-        let numbers = self.seller.needed || self.category.needed || self.initial_bid.needed || self.expires.needed;
+    pub(super) fn make(
+        &mut self,
+        seed: u64,
+        events: &Events,
+        life: u32,
+        time: impl Fn(u64) -> i64,
+    ) {
+        let texts = self.item_name.needed
+            || self.description.needed
+            || self.reserve.needed
+            || self.extra.needed;
+        let numbers = self.seller.needed
+            || self.category.needed
+            || self.initial_bid.needed
+            || self.expires.needed;
         for (row, number) in events.iter() {
             let epoch = number / 50;
-            self.id.set(row, (FIRST_ID + epoch * 3 + (number % 50 - 1)) as i64);
+            self.id
+                .set(row, (FIRST_ID + epoch * 3 + (number % 50 - 1)) as i64);
             if !numbers && !texts {
                 continue;
             }
             let mut draws = Draws::of(seed, number);
             let hot = draws.below::<4>() > 0;
             let seller = draws.bits_if(!hot);
-            self.seller.set(row, FIRST_ID as i64 + if hot { epoch / 100 * 100 } else { person_of(epoch, seller) } as i64);
+            let seller = select_unpredictable(hot, epoch / 100 * 100, person_of(epoch, seller));
+            self.seller.set(row, (FIRST_ID + seller) as i64);
             self.category.set(row, 10 + i64::from(draws.below::<5>()));
             let initial_bid = draws.price();
             self.initial_bid.set(row, initial_bid);
@@ -326,7 +362,9 @@ impl Default for Bids {
 }
 
 impl Columns for Bids {
-    const NAMES: &'static [&'static str] = &["auction", "bidder", "price", "channel", "url", "dateTime", "extra"];
+    const NAMES: &'static [&'static str] = &[
+        "auction", "bidder", "price", "channel", "url", "dateTime", "extra",
+    ];
 
     fn column(&mut self, name: &str) -> Option<Column<'_>> {
         Some(match name {
@@ -370,13 +408,14 @@ impl Bids {
             let hot = draws.below::<2>() > 0;
             let auction = draws.bits_if(!hot);
             let last = epoch * 3 + 2;
-            self.auction.set(row, (FIRST_ID + if hot { last / 100 * 100 } else { auction_of(last, auction) }) as i64);
+            let auction = select_unpredictable(hot, last / 100 * 100, auction_of(last, auction));
+            self.auction.set(row, (FIRST_ID + auction) as i64);
             if !after_auction {
                 continue;
             }
             let hot = draws.below::<4>() > 0;
             let bidder = draws.bits_if(!hot);
-            let bidder = if hot { epoch / 100 * 100 + 1 } else { person_of(epoch, bidder) };
+            let bidder = select_unpredictable(hot, epoch / 100 * 100 + 1, person_of(epoch, bidder));
             self.bidder.set(row, (FIRST_ID + bidder) as i64);
             if self.price.needed {
                 self.price.set(row, draws.price());
@@ -394,8 +433,14 @@ impl Bids {
             let mut draws = *draws;
             let hot = draws.below::<2>() > 0;
             let bits = draws.bits_if(true);
-            let at = if hot { bits % HOT_COUNT as u32 } else { HOT_COUNT as u32 + bits % COLD_COUNT };
-            let Some(channel) = channels.get(at as usize) else { continue };
+            let at = select_unpredictable(
+                hot,
+                bits % HOT_COUNT as u32,
+                HOT_COUNT as u32 + bits % COLD_COUNT,
+            );
+            let Some(channel) = channels.get(at as usize) else {
+                continue;
+            };
             if self.channel.needed {
                 self.channel.begin(*row);
                 *self.channel.room() = channel.name;
@@ -434,7 +479,11 @@ fn person_of(last: u64, bits: u32) -> u64 {
     let people = last + 1;
     let active = people.min(1_000);
     // The division by a constant is what nearly all events take.
-    let pick = if active == 1_000 { bits % 1_010 } else { bits % (active as u32 + 10) };
+    let pick = if active == 1_000 {
+        bits % 1_010
+    } else {
+        bits % (active as u32 + 10)
+    };
     people - active + u64::from(pick)
 }
 
@@ -442,13 +491,19 @@ fn person_of(last: u64, bits: u32) -> u64 {
 fn auction_of(last: u64, bits: u32) -> u64 {
     let least = last.saturating_sub(100);
     let range = last - least + 11;
-    let pick = if range == 111 { bits % 111 } else { bits % range as u32 };
+    let pick = if range == 111 {
+        bits % 111
+    } else {
+        bits % range as u32
+    };
     least + u64::from(pick)
 }
 
 /// The letters that fill a record of `used` bytes up to about `target`.
 fn extra_len(draws: &mut Draws, target: usize, used: usize) -> usize {
-    let Some(missing) = target.checked_sub(used) else { return 0 };
+    let Some(missing) = target.checked_sub(used) else {
+        return 0;
+    };
     let delta = missing / 5;
     missing - delta + draws.below_any(2 * delta as u32 + 1) as usize
 }

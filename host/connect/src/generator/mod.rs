@@ -43,7 +43,11 @@ pub(crate) fn check_source(options: &OptionMap, declared: &Schema) -> Result<()>
 }
 
 pub(crate) fn open_source(request: &SourceRequest<'_>) -> Result<Arc<dyn Source>> {
-    Ok(Arc::new(Generator::new(request.options, request.declared, request.needed)?))
+    Ok(Arc::new(Generator::new(
+        request.options,
+        request.declared,
+        request.needed,
+    )?))
 }
 
 fn check_record(settings: &Settings, declared: &Schema) -> Result<()> {
@@ -72,8 +76,18 @@ impl Generator {
             Content::Nexmark(nexmark) => draws::channels(nexmark.seed),
             Content::Keys { .. } => Box::default(),
         };
-        let made = if settings.all_columns { declared } else { needed }.clone();
-        Ok(Self { settings, needed: needed.clone(), made, channels: channels.into() })
+        let made = if settings.all_columns {
+            declared
+        } else {
+            needed
+        }
+        .clone();
+        Ok(Self {
+            settings,
+            needed: needed.clone(),
+            made,
+            channels: channels.into(),
+        })
     }
 
     /// The reader of task `index` of `parallelism`, with its splits at the positions that an earlier reader had
@@ -85,7 +99,9 @@ impl Generator {
         positions: &[(String, u64)],
     ) -> Result<Box<dyn SourceReader>> {
         if index >= parallelism {
-            return Err(Error::bug(format!("there is no reader {index} of {parallelism}")));
+            return Err(Error::bug(format!(
+                "there is no reader {index} of {parallelism}"
+            )));
         }
         let splits = match &self.settings.content {
             Content::Nexmark(nexmark) => nexmark.layout.splits,
@@ -98,12 +114,21 @@ impl Generator {
                 Content::Keys { events, splits, .. } => keys::len(*events, *splits, split),
             };
             let name = split.to_string();
-            let position = positions.iter().find(|(n, _)| *n == name).map_or(0, |(_, position)| *position);
+            let position = positions
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map_or(0, |(_, position)| *position);
             if position > end {
-                let message = format!("the generator's split {split} has {end} events, but was left at {position}");
+                let message = format!(
+                    "the generator's split {split} has {end} events, but was left at {position}"
+                );
                 return Err(Error::new(ErrorCode::Corrupt, message));
             }
-            mine.push(Split { index: split, position, end });
+            mine.push(Split {
+                index: split,
+                position,
+                end,
+            });
         }
         let plan = match &self.settings.content {
             Content::Nexmark(nexmark) => Some(Plan::new(&self.made, nexmark.layout.bids_only)?),
@@ -114,7 +139,10 @@ impl Generator {
             false => None,
         };
         Ok(Box::new(Reader {
-            pace: self.settings.rate.map(|rate| Pace::new(rate, mine.len(), splits)),
+            pace: self
+                .settings
+                .rate
+                .map(|rate| Pace::new(rate, mine.len(), splits)),
             settings: self.settings,
             made: self.made.clone(),
             dropped,
@@ -160,9 +188,14 @@ impl Reader {
                 split::take(&nexmark.layout, &mut self.splits, most, &mut self.rows);
                 plan.make(nexmark, &self.channels, &self.rows)
             }
-            (Content::Keys { events, keys, splits }, _) => {
-                keys::take(*events, *keys, *splits, &mut self.splits, most, &self.made)
-            }
+            (
+                Content::Keys {
+                    events,
+                    keys,
+                    splits,
+                },
+                _,
+            ) => keys::take(*events, *keys, *splits, &mut self.splits, most, &self.made),
             (Content::Nexmark(_), None) => Err(Error::bug("a reader of events has no plan")),
         }
     }
@@ -195,10 +228,18 @@ impl SourceReader for Reader {
 
     fn progress(&self) -> SourceProgress {
         let total = self.splits.iter().map(|s| s.end).sum();
-        SourceProgress { rows: self.handed_out, bytes: 0, skipped: 0, total: Some(total) }
+        SourceProgress {
+            rows: self.handed_out,
+            bytes: 0,
+            skipped: 0,
+            total: Some(total),
+        }
     }
 
     fn positions(&self) -> Vec<(String, u64)> {
-        self.splits.iter().map(|s| (s.index.to_string(), s.position)).collect()
+        self.splits
+            .iter()
+            .map(|s| (s.index.to_string(), s.position))
+            .collect()
     }
 }

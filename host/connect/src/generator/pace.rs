@@ -32,7 +32,12 @@ impl Pace {
     /// The share of a reader with `mine` of `splits` splits in `rate` rows a second.
     pub(super) fn new(rate: u64, mine: usize, splits: u32) -> Self {
         let per_ns = u128::from(splits.max(1)) * 1_000 * NS_PER_MS;
-        Self { rows: u128::from(rate) * mine.max(1) as u128, per_ns, origin: None, handed_out: 0 }
+        Self {
+            rows: u128::from(rate) * mine.max(1) as u128,
+            per_ns,
+            origin: None,
+            handed_out: 0,
+        }
     }
 
     /// What is due of the `left` rows that there are.
@@ -43,7 +48,11 @@ impl Pace {
         let batch = self.rows_in(BATCH_MS).clamp(1, u128::from(left.max(1)));
         if backlog < batch {
             let at = (u128::from(self.handed_out) + batch) * self.per_ns;
-            return Due::Later(Monotonic(origin.0.saturating_add(saturate(at.div_ceil(self.rows.max(1))))));
+            return Due::Later(Monotonic(
+                origin
+                    .0
+                    .saturating_add(saturate(at.div_ceil(self.rows.max(1)))),
+            ));
         }
         let most = self.rows_in(BACKLOG_MS_MAX).max(1);
         if backlog > most {
@@ -92,12 +101,20 @@ mod tests {
 
     #[test]
     fn holds_the_rate_in_small_batches() {
-        for (rate, mine, splits) in [(500_000, 1, 2), (1_000, 1, 1), (3, 1, 1), (999_999_937, 2, 3)] {
+        for (rate, mine, splits) in [
+            (500_000, 1, 2),
+            (1_000, 1, 1),
+            (3, 1, 1),
+            (999_999_937, 2, 3),
+        ] {
             let mut pace = Pace::new(rate, mine, splits);
             let batches = drive(&mut pace, Monotonic(77), 10_000);
             let rows: u64 = batches.iter().map(|b| b.1).sum();
             let share = rate * 10 * mine as u64 / u64::from(splits);
-            assert!(rows <= share && rows + rate / 100 + 1 >= share, "{rows} of {share}");
+            assert!(
+                rows <= share && rows + rate / 100 + 1 >= share,
+                "{rows} of {share}"
+            );
             if rate >= 1_000 {
                 assert!(batches.windows(2).all(|w| w[1].0 - w[0].0 <= 10_000_000));
             }

@@ -44,8 +44,18 @@ const BASE_MS: i64 = 1_709_964_000_000;
 /// The named sets begin ten seconds earlier.
 const SET_BASE_MS: i64 = BASE_MS - 10_000;
 
-const NAMES: [&str; 10] =
-    ["all_columns", "events", "keys", "kind", "only", "rate", "seed", "set", "splits", "step_us"];
+const NAMES: [&str; 10] = [
+    "all_columns",
+    "events",
+    "keys",
+    "kind",
+    "only",
+    "rate",
+    "seed",
+    "set",
+    "splits",
+    "step_us",
+];
 /// With this many events at the longest step, times are still in the range of an `i64`.
 const EVENTS_MAX: u64 = 1 << 43;
 /// Twice the horizon of 1,666 steps in milliseconds is below 2^31.
@@ -59,16 +69,27 @@ impl Settings {
         let keys = options.choice("kind", &[("nexmark", false), ("keys", true)], false)?;
         let content = match (keys, options.get("set")) {
             (true, _) => {
-                refuse(&options, &["only", "seed", "set", "step_us"], "with kind 'keys'")?;
+                refuse(
+                    &options,
+                    &["only", "seed", "set", "step_us"],
+                    "with kind 'keys'",
+                )?;
                 Content::Keys {
                     events: events(&options)?,
-                    keys: options.number("keys", 1, i64::MAX as u64)?.unwrap_or(1_000_000),
+                    keys: options
+                        .number("keys", 1, i64::MAX as u64)?
+                        .unwrap_or(1_000_000),
                     splits: splits(&options)?,
                 }
             }
             (false, Some(name)) => {
-                refuse(&options, &["events", "keys", "only", "seed", "splits", "step_us"], "with a named set")?;
-                let set = Nexmark::named(name).ok_or_else(|| options.bad("set", "one of 10k, 200k"))?;
+                refuse(
+                    &options,
+                    &["events", "keys", "only", "seed", "splits", "step_us"],
+                    "with a named set",
+                )?;
+                let set =
+                    Nexmark::named(name).ok_or_else(|| options.bad("set", "one of 10k, 200k"))?;
                 Content::Nexmark(set)
             }
             (false, None) => {
@@ -77,7 +98,11 @@ impl Settings {
             }
         };
         let rate = options.number("rate", 1, RATE_MAX)?;
-        Ok(Self { content, rate, all_columns: options.flag("all_columns", false)? })
+        Ok(Self {
+            content,
+            rate,
+            all_columns: options.flag("all_columns", false)?,
+        })
     }
 }
 
@@ -91,7 +116,12 @@ fn refuse(options: &Options<'_>, names: &[&str], company: &str) -> Result<()> {
 
 fn events(options: &Options<'_>) -> Result<u64> {
     let events = options.number("events", 0, EVENTS_MAX)?;
-    events.ok_or_else(|| options.missing("events", "the number of events to make, or 'set', one of 10k, 200k"))
+    events.ok_or_else(|| {
+        options.missing(
+            "events",
+            "the number of events to make, or 'set', one of 10k, 200k",
+        )
+    })
 }
 
 fn splits(options: &Options<'_>) -> Result<u32> {
@@ -108,26 +138,57 @@ impl Nexmark {
             "200k" => (200_000, 4_242, 4_000, 500, 10_000, 5_400_000),
             _ => return None,
         };
-        let layout = Layout { events, splits: 1, group, bids_only: false };
-        Some(Self { seed, base_ms: SET_BASE_MS, step_us, burst, gap_ms, layout })
+        let layout = Layout {
+            events,
+            splits: 1,
+            group,
+            bids_only: false,
+        };
+        Some(Self {
+            seed,
+            base_ms: SET_BASE_MS,
+            step_us,
+            burst,
+            gap_ms,
+            layout,
+        })
     }
 
     /// An even stream of any length.
     fn bench(options: &Options<'_>) -> Result<Self> {
         let bids_only = options.choice("only", &[("bid", true)], false)?;
-        let layout = Layout { events: events(options)?, splits: splits(options)?, group: 0, bids_only };
+        let layout = Layout {
+            events: events(options)?,
+            splits: splits(options)?,
+            group: 0,
+            bids_only,
+        };
         let step_us = options.number("step_us", 1, STEP_US_MAX)?.unwrap_or(10);
         let seed = options.number("seed", i64::MIN, i64::MAX)?.unwrap_or(7) as u64;
         // Bids come 46 to 50 numbers: twice the events is more than the last number.
-        if layout.events.checked_mul(2 * step_us).is_none_or(|us| i64::try_from(us).is_err()) {
-            return Err(options.bad("events", "fewer, or 'step_us' smaller: time would leave its range"));
+        if layout
+            .events
+            .checked_mul(2 * step_us)
+            .is_none_or(|us| i64::try_from(us).is_err())
+        {
+            return Err(options.bad(
+                "events",
+                "fewer, or 'step_us' smaller: time would leave its range",
+            ));
         }
-        Ok(Self { seed, base_ms: BASE_MS, step_us, burst: 0, gap_ms: 0, layout })
+        Ok(Self {
+            seed,
+            base_ms: BASE_MS,
+            step_us,
+            burst: 0,
+            gap_ms: 0,
+            layout,
+        })
     }
 
     /// The event time of an event number.
     pub(super) fn time(&self, number: u64) -> i64 {
-        let leaps = if self.burst > 0 { (number / self.burst) as i64 * self.gap_ms } else { 0 };
+        let leaps = number.checked_div(self.burst).unwrap_or(0) as i64 * self.gap_ms;
         self.base_ms + (number * self.step_us / 1_000) as i64 + leaps
     }
 
@@ -143,15 +204,36 @@ mod tests {
     use super::*;
 
     fn parse(options: &[(&str, &str)]) -> Result<Settings> {
-        Settings::parse(&options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Settings::parse(
+            &options
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
     fn defaults_are_those_of_the_bench_set() {
         let settings = parse(&[("events", "1_000")]).unwrap();
-        let layout = Layout { events: 1_000, splits: 2, group: 0, bids_only: false };
-        let nexmark = Nexmark { seed: 7, base_ms: BASE_MS, step_us: 10, burst: 0, gap_ms: 0, layout };
-        let expected = Settings { content: Content::Nexmark(nexmark), rate: None, all_columns: false };
+        let layout = Layout {
+            events: 1_000,
+            splits: 2,
+            group: 0,
+            bids_only: false,
+        };
+        let nexmark = Nexmark {
+            seed: 7,
+            base_ms: BASE_MS,
+            step_us: 10,
+            burst: 0,
+            gap_ms: 0,
+            layout,
+        };
+        let expected = Settings {
+            content: Content::Nexmark(nexmark),
+            rate: None,
+            all_columns: false,
+        };
         assert_eq!(settings, expected);
         assert_eq!(nexmark.life(), 32);
     }
@@ -160,17 +242,47 @@ mod tests {
     fn values_and_their_company_are_checked() {
         for (options, message) in [
             (&[][..], "connector 'generator' needs the option 'events'"),
-            (&[("events", "many")], "but must be a whole number from 0 to"),
+            (
+                &[("events", "many")],
+                "but must be a whole number from 0 to",
+            ),
             (&[("events", "-1")], "but must be a whole number from 0 to"),
-            (&[("set", "11k")], "option 'set' of connector 'generator' is '11k', but must be one of 10k, 200k"),
-            (&[("set", "10k"), ("seed", "1")], "'1', but must be left out with a named set"),
-            (&[("events", "1"), ("keys", "1")], "but must be left out without kind 'keys'"),
-            (&[("kind", "keys"), ("events", "1"), ("only", "bid")], "but must be left out with kind 'keys'"),
-            (&[("events", "1"), ("only", "person")], "but must be one of bid"),
-            (&[("events", "1"), ("rate", "0")], "but must be a whole number from 1 to"),
-            (&[("events", "1"), ("splits", "5000")], "but must be a whole number from 1 to 4096"),
-            (&[("events", "8_000_000_000_000"), ("step_us", "600_000_000")], "time would leave its range"),
-            (&[("events", "1"), ("evnts", "1")], "has no option 'evnts', did you mean 'events'?"),
+            (
+                &[("set", "11k")],
+                "option 'set' of connector 'generator' is '11k', but must be one of 10k, 200k",
+            ),
+            (
+                &[("set", "10k"), ("seed", "1")],
+                "'1', but must be left out with a named set",
+            ),
+            (
+                &[("events", "1"), ("keys", "1")],
+                "but must be left out without kind 'keys'",
+            ),
+            (
+                &[("kind", "keys"), ("events", "1"), ("only", "bid")],
+                "but must be left out with kind 'keys'",
+            ),
+            (
+                &[("events", "1"), ("only", "person")],
+                "but must be one of bid",
+            ),
+            (
+                &[("events", "1"), ("rate", "0")],
+                "but must be a whole number from 1 to",
+            ),
+            (
+                &[("events", "1"), ("splits", "5000")],
+                "but must be a whole number from 1 to 4096",
+            ),
+            (
+                &[("events", "8_000_000_000_000"), ("step_us", "600_000_000")],
+                "time would leave its range",
+            ),
+            (
+                &[("events", "1"), ("evnts", "1")],
+                "has no option 'evnts', did you mean 'events'?",
+            ),
         ] {
             let e = parse(options).unwrap_err();
             assert_eq!(e.code(), pelton_model::ErrorCode::UnknownConnector);

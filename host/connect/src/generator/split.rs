@@ -40,7 +40,9 @@ impl Layout {
     /// The number of the event that comes at a position.
     fn number(&self, position: u64) -> u64 {
         if self.bids_only {
-            return position / BIDS_OF_EPOCH * EPOCH + (EPOCH - BIDS_OF_EPOCH) + position % BIDS_OF_EPOCH;
+            return position / BIDS_OF_EPOCH * EPOCH
+                + (EPOCH - BIDS_OF_EPOCH)
+                + position % BIDS_OF_EPOCH;
         }
         if self.group <= 1 {
             return position;
@@ -117,11 +119,16 @@ impl Rows {
 pub(super) fn take(layout: &Layout, splits: &mut [Split], most: usize, rows: &mut Rows) {
     let block = layout.block();
     while rows.len() < most {
-        let block_of = |s: &Split| s.position / block * u64::from(layout.splits) + u64::from(s.index);
+        let block_of =
+            |s: &Split| s.position / block * u64::from(layout.splits) + u64::from(s.index);
         let open = splits.iter_mut().filter(|s| s.position < s.end);
-        let Some(split) = open.min_by_key(|s| block_of(s)) else { break };
+        let Some(split) = open.min_by_key(|s| block_of(s)) else {
+            break;
+        };
         let within = split.position % block;
-        let run = (block - within).min(split.end - split.position).min((most - rows.len()) as u64);
+        let run = (block - within)
+            .min(split.end - split.position)
+            .min((most - rows.len()) as u64);
         let first = block_of(split) * block + within;
         split.position += run;
         take_run(layout, first, run, rows);
@@ -146,11 +153,20 @@ mod tests {
     use super::*;
 
     fn layout(events: u64, splits: u32, bids_only: bool) -> Layout {
-        Layout { events, splits, group: 0, bids_only }
+        Layout {
+            events,
+            splits,
+            group: 0,
+            bids_only,
+        }
     }
 
     fn numbers(layout: &Layout, splits: &[u32], most: usize) -> Vec<u64> {
-        let split = |i: &u32| Split { index: *i, position: 0, end: layout.len(*i) };
+        let split = |i: &u32| Split {
+            index: *i,
+            position: 0,
+            end: layout.len(*i),
+        };
         let mut splits: Vec<Split> = splits.iter().map(split).collect();
         let mut all = Vec::new();
         let mut rows = Rows::default();
@@ -161,7 +177,10 @@ mod tests {
                 return all;
             }
             assert!(rows.len() <= most);
-            assert_eq!(rows.kinds, rows.numbers.iter().map(|n| kind(*n)).collect::<Vec<_>>());
+            assert_eq!(
+                rows.kinds,
+                rows.numbers.iter().map(|n| kind(*n)).collect::<Vec<_>>()
+            );
             all.extend(&rows.numbers);
         }
     }
@@ -182,12 +201,17 @@ mod tests {
         for (events, splits) in [(10_000, 2), (1_234, 3), (49, 2), (51, 7), (150, 2)] {
             for bids_only in [false, true] {
                 let layout = layout(events, splits, bids_only);
-                let mut all: Vec<u64> = (0..splits).flat_map(|s| numbers(&layout, &[s], 64)).collect();
+                let mut all: Vec<u64> = (0..splits)
+                    .flat_map(|s| numbers(&layout, &[s], 64))
+                    .collect();
                 assert_eq!((0..splits).map(|s| layout.len(s)).sum::<u64>(), events);
                 all.sort_unstable();
                 let expected: Vec<u64> = match bids_only {
                     false => (0..events).collect(),
-                    true => (0..).filter(|n| n % 50 >= 4).take(events as usize).collect(),
+                    true => (0..)
+                        .filter(|n| n % 50 >= 4)
+                        .take(events as usize)
+                        .collect(),
                 };
                 assert_eq!(all, expected, "{events} {splits} {bids_only}");
             }
@@ -213,8 +237,16 @@ mod tests {
     fn a_split_that_lags_catches_up_first() {
         let layout = layout(400, 2, false);
         let mut splits = [
-            Split { index: 0, position: 200, end: 200 },
-            Split { index: 1, position: 25, end: 200 },
+            Split {
+                index: 0,
+                position: 200,
+                end: 200,
+            },
+            Split {
+                index: 1,
+                position: 25,
+                end: 200,
+            },
         ];
         let mut rows = Rows::default();
         take(&layout, &mut splits, 30, &mut rows);

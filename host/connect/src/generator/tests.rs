@@ -15,8 +15,14 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 const RECORDS: [(&str, &str); 3] = [
-    ("person", "id name emailAddress creditCard city state dateTime extra"),
-    ("auction", "id itemName description initialBid reserve dateTime expires seller category extra"),
+    (
+        "person",
+        "id name emailAddress creditCard city state dateTime extra",
+    ),
+    (
+        "auction",
+        "id itemName description initialBid reserve dateTime expires seller category extra",
+    ),
     ("bid", "auction bidder price channel url dateTime extra"),
 ];
 
@@ -40,11 +46,19 @@ fn event() -> Schema {
 }
 
 fn bid() -> Schema {
-    Schema::new("auction bidder price channel url ts extra".split(' ').map(field).collect())
+    Schema::new(
+        "auction bidder price channel url ts extra"
+            .split(' ')
+            .map(field)
+            .collect(),
+    )
 }
 
 fn options(options: &[(&str, &str)]) -> OptionMap {
-    options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    options
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 fn generator(given: &[(&str, &str)], needed: &Schema) -> Generator {
@@ -68,7 +82,11 @@ fn drain(reader: &mut dyn SourceReader, rows_max: usize) -> Vec<Batch> {
 }
 
 fn all(given: &[(&str, &str)], needed: &Schema, rows_max: usize) -> Batch {
-    concat(&drain(generator(given, needed).reader(0, 1).unwrap().as_mut(), rows_max)).unwrap()
+    concat(&drain(
+        generator(given, needed).reader(0, 1).unwrap().as_mut(),
+        rows_max,
+    ))
+    .unwrap()
 }
 
 fn ints(column: &ArrayRef) -> &[i64] {
@@ -80,17 +98,39 @@ fn ints(column: &ArrayRef) -> &[i64] {
 
 /// Writes a row of a record as the data set's own program does.
 fn write_record(out: &mut Vec<u8>, record: &StructArray, row: usize) {
-    for (i, (name, column)) in record.column_names().into_iter().zip(record.columns()).enumerate() {
+    for (i, (name, column)) in record
+        .column_names()
+        .into_iter()
+        .zip(record.columns())
+        .enumerate()
+    {
         let begin = if i == 0 { "{" } else { "," };
         match column.data_type() {
             arrow_schema::DataType::Utf8 => {
-                write!(out, "{begin}\"{name}\":\"{}\"", column.as_string::<i32>().value(row)).unwrap();
+                write!(
+                    out,
+                    "{begin}\"{name}\":\"{}\"",
+                    column.as_string::<i32>().value(row)
+                )
+                .unwrap();
             }
-            arrow_schema::DataType::Int64 => write!(out, "{begin}\"{name}\":{}", ints(column)[row]).unwrap(),
+            arrow_schema::DataType::Int64 => {
+                write!(out, "{begin}\"{name}\":{}", ints(column)[row]).unwrap()
+            }
             _ => {
                 let c = civil(ints(column)[row]).unwrap();
-                write!(out, "{begin}\"{name}\":\"{:04}-{:02}-{:02} ", c.year, c.month, c.day).unwrap();
-                write!(out, "{:02}:{:02}:{:02}.{:03}\"", c.hour, c.minute, c.second, c.milli).unwrap();
+                write!(
+                    out,
+                    "{begin}\"{name}\":\"{:04}-{:02}-{:02} ",
+                    c.year, c.month, c.day
+                )
+                .unwrap();
+                write!(
+                    out,
+                    "{:02}:{:02}:{:02}.{:03}\"",
+                    c.hour, c.minute, c.second, c.milli
+                )
+                .unwrap();
             }
         }
     }
@@ -100,9 +140,18 @@ fn write_record(out: &mut Vec<u8>, record: &StructArray, row: usize) {
 /// The sums of events.jsonl, person.jsonl, auction.jsonl and bid.jsonl.
 fn sums(set: &str, rows_max: usize) -> Vec<String> {
     let mut sums: Vec<Sha256> = (0..4).map(|_| Sha256::new()).collect();
-    for batch in drain(generator(&[("set", set)], &event()).reader(0, 1).unwrap().as_mut(), rows_max) {
+    for batch in drain(
+        generator(&[("set", set)], &event())
+            .reader(0, 1)
+            .unwrap()
+            .as_mut(),
+        rows_max,
+    ) {
         for row in 0..batch.len() {
-            let (kind, ts) = (ints(&batch.columns()[0])[row], ints(&batch.columns()[1])[row]);
+            let (kind, ts) = (
+                ints(&batch.columns()[0])[row],
+                ints(&batch.columns()[1])[row],
+            );
             for (i, (name, _)) in RECORDS.iter().enumerate() {
                 let record = batch.columns()[2 + i].as_struct();
                 assert_eq!(record.is_valid(row), i as i64 == kind);
@@ -118,7 +167,9 @@ fn sums(set: &str, rows_max: usize) -> Vec<String> {
             }
         }
     }
-    sums.into_iter().map(|s| s.finalize().iter().map(|b| format!("{b:02x}")).collect()).collect()
+    sums.into_iter()
+        .map(|s| s.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        .collect()
 }
 
 #[test]
@@ -158,7 +209,10 @@ fn subset(mask: u32) -> Schema {
                 let inner: Vec<Field> = inner.iter().filter(|_| keep()).cloned().collect();
                 // A record of which nothing is needed but whether it is there.
                 if !inner.is_empty() || f.name == "auction" {
-                    fields.push(Field { data_type: DataType::Struct(inner), ..f });
+                    fields.push(Field {
+                        data_type: DataType::Struct(inner),
+                        ..f
+                    });
                 }
             }
             _ if keep() => fields.push(f),
@@ -208,15 +262,15 @@ proptest! {
 }
 
 #[test]
-fn an_event_of_the_bench_set_is_what_the_reference_makes_of_its_number() {
-    let batch = all(&[("events", "5000000"), ("only", "bid")], &Schema::new(vec![field("ts")]), 8_192);
-    assert_eq!(batch.len(), 5_000_000);
-    let batch = all(&[("events", "100")], &event(), 64);
-    let ts = ints(&batch.columns()[1]);
-    assert_eq!((ts[0], ts[99]), (1_709_964_000_000, 1_709_964_000_000));
-    let kinds: Vec<i64> = ints(&batch.columns()[0]).to_vec();
+fn the_even_stream_steps_evenly_in_epochs() {
+    let batch = all(&[("events", "100"), ("step_us", "1_500")], &event(), 64);
+    let expected: Vec<i64> = (0..100).map(|n| 1_709_964_000_000 + n * 3 / 2).collect();
+    assert_eq!(ints(&batch.columns()[1]), expected);
     let epoch = |_: i32| [0, 1, 1, 1].into_iter().chain([2; 46]);
-    assert_eq!(kinds, (0..2).flat_map(epoch).collect::<Vec<_>>());
+    assert_eq!(
+        ints(&batch.columns()[0]),
+        (0..2).flat_map(epoch).collect::<Vec<i64>>()
+    );
 }
 
 #[test]
@@ -225,12 +279,18 @@ fn two_readers_share_the_events_and_a_named_set_has_one() {
         let inner = DataType::Struct(vec![field("id")]);
         let needed = Schema::new(vec![field("ts"), Field::new("auction", inner).nullable()]);
         let generator = generator(given, &needed);
-        drain(generator.reader(index, 2).unwrap().as_mut(), 333).iter().map(Batch::rows).sum::<usize>()
+        drain(generator.reader(index, 2).unwrap().as_mut(), 333)
+            .iter()
+            .map(Batch::rows)
+            .sum::<usize>()
     };
     let even = [("events", "1130"), ("splits", "3")];
     // Splits 0 and 2 of 22 whole blocks and one of 30: eight, seven, seven and the rest in split 1.
     assert_eq!((ids(&even, 0), ids(&even, 1)), (750, 380));
-    assert_eq!((ids(&[("set", "10k")], 0), ids(&[("set", "10k")], 1)), (10_000, 0));
+    assert_eq!(
+        (ids(&[("set", "10k")], 0), ids(&[("set", "10k")], 1)),
+        (10_000, 0)
+    );
 }
 
 #[test]
@@ -243,7 +303,12 @@ fn bids_alone_are_the_bids_of_all_events() {
     let given = options(&[("events", "920"), ("only", "bid")]);
     let flat = Generator::new(&given, &bid(), &bid()).unwrap();
     let flat = concat(&drain(flat.reader(0, 1).unwrap().as_mut(), 100)).unwrap();
-    assert_eq!(flat.columns(), record.columns_by(&["auction", "bidder", "price", "channel", "url", "dateTime", "extra"]));
+    assert_eq!(
+        flat.columns(),
+        record.columns_by(&[
+            "auction", "bidder", "price", "channel", "url", "dateTime", "extra"
+        ])
+    );
 
     let nested = all(&[("events", "920"), ("only", "bid")], &event(), 100);
     assert_eq!(nested.columns()[..2], expected.columns()[..2]);
@@ -258,7 +323,10 @@ trait ColumnsBy {
 
 impl ColumnsBy for StructArray {
     fn columns_by(&self, names: &[&str]) -> Vec<ArrayRef> {
-        names.iter().map(|n| self.column_by_name(n).unwrap().clone()).collect()
+        names
+            .iter()
+            .map(|n| self.column_by_name(n).unwrap().clone())
+            .collect()
     }
 }
 
@@ -270,17 +338,36 @@ fn keys_are_the_reference_and_each_split_has_its_range() {
     let generator = Generator::new(&given, &key, &key).unwrap();
     let read = |index| {
         let batches = drain(generator.reader(index, 2).unwrap().as_mut(), 128);
-        batches.iter().flat_map(|b| ints(&b.columns()[0]).to_vec()).collect::<Vec<i64>>()
+        batches
+            .iter()
+            .flat_map(|b| ints(&b.columns()[0]).to_vec())
+            .collect::<Vec<i64>>()
     };
-    let expected: Vec<i64> = (0..1_001).map(|i| ((draws::mix(i + 1) >> 33) % 1_000) as i64).collect();
-    assert_eq!((read(0), read(1)), (expected[..500].to_vec(), expected[500..].to_vec()));
-    assert!(check_source(&given, &event()).unwrap_err().message().contains("makes only key: i64"));
+    let expected: Vec<i64> = (0..1_001)
+        .map(|i| ((draws::mix(i + 1) >> 33) % 1_000) as i64)
+        .collect();
+    assert_eq!(
+        (read(0), read(1)),
+        (expected[..500].to_vec(), expected[500..].to_vec())
+    );
+    assert!(
+        check_source(&given, &event())
+            .unwrap_err()
+            .message()
+            .contains("makes only key: i64")
+    );
 }
 
 #[test]
 fn a_rate_makes_small_batches_and_loses_nothing() {
     let given = [("events", "10_000"), ("rate", "500_000")];
-    let batches = drain(generator(&given, &Schema::new(vec![field("ts")])).reader(0, 1).unwrap().as_mut(), 8_192);
+    let batches = drain(
+        generator(&given, &Schema::new(vec![field("ts")]))
+            .reader(0, 1)
+            .unwrap()
+            .as_mut(),
+        8_192,
+    );
     assert_eq!(batches.iter().map(Batch::rows).sum::<usize>(), 10_000);
     assert!(batches.iter().all(|b| b.rows() <= 5_000), "10 ms at most");
 }
@@ -293,12 +380,30 @@ fn record_types_are_checked_by_field() {
     };
     let record = |name: &str, f: Field| Field::new(name, DataType::Struct(vec![f]));
     for (field, message) in [
-        (record("bid", Field::new("price", DataType::I32)).nullable(), "field 'bid.price' is declared as i32, but the generator makes i64"),
-        (record("bid", Field::new("prize", DataType::I64)).nullable(), "the generator makes no field 'bid.prize', did you mean 'price'?"),
-        (record("bid", field("price")), "field 'bid' must be nullable: an event is one of person, auction and bid"),
-        (Field::new("event_type", DataType::String), "field 'event_type' is declared as string, but the generator makes i64, i32 or u8"),
-        (Field::new("person", DataType::I64), "field 'person' is declared as i64, but the generator makes a record"),
-        (Field::new("word", DataType::String), "the generator makes no field 'word'"),
+        (
+            record("bid", Field::new("price", DataType::I32)).nullable(),
+            "field 'bid.price' is declared as i32, but the generator makes i64",
+        ),
+        (
+            record("bid", Field::new("prize", DataType::I64)).nullable(),
+            "the generator makes no field 'bid.prize', did you mean 'price'?",
+        ),
+        (
+            record("bid", field("price")),
+            "field 'bid' must be nullable: an event is one of person, auction and bid",
+        ),
+        (
+            Field::new("event_type", DataType::String),
+            "field 'event_type' is declared as string, but the generator makes i64, i32 or u8",
+        ),
+        (
+            Field::new("person", DataType::I64),
+            "field 'person' is declared as i64, but the generator makes a record",
+        ),
+        (
+            Field::new("word", DataType::String),
+            "the generator makes no field 'word'",
+        ),
     ] {
         assert_eq!(check(vec![field]).unwrap_err(), message);
     }
@@ -311,7 +416,10 @@ fn record_types_are_checked_by_field() {
 fn nothing_to_make_ends_at_once_and_positions_beyond_the_end_are_refused() {
     let generator = generator(&[("events", "0")], &event());
     assert!(drain(generator.reader(0, 1).unwrap().as_mut(), 10).is_empty());
-    let e = generator.reader_at(0, 1, &[("1".to_owned(), 1)]).err().unwrap();
+    let e = generator
+        .reader_at(0, 1, &[("1".to_owned(), 1)])
+        .err()
+        .unwrap();
     assert_eq!(e.code(), ErrorCode::Corrupt);
     let source: Arc<dyn Source> = Arc::new(generator);
     assert!(source.reader(2, 2).is_err());

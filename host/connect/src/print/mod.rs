@@ -5,7 +5,7 @@
 //! `millis`. Rows of a changelog begin with their kind: `+I`, `-U`, `+U`, `-D`, in JSON as the field `op`.
 //! Lines of several tasks never mix within a line. Nothing is kept back longer than a batch.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 
 use pelton_engine::connector::{Sink, SinkWriter};
@@ -33,7 +33,11 @@ struct Settings {
 fn parse(options: &OptionMap) -> Result<Settings> {
     let options = Options::new("print", options, &["format", "prefix", "timestamps"])?;
     Ok(Settings {
-        format: options.choice("format", &[("text", Format::Text), ("json", Format::Json)], Format::Text)?,
+        format: options.choice(
+            "format",
+            &[("text", Format::Text), ("json", Format::Json)],
+            Format::Text,
+        )?,
         prefix: options.flag("prefix", false)?,
         times: options.choice("timestamps", &TimeFormat::CHOICES, TimeFormat::default())?,
     })
@@ -45,8 +49,17 @@ pub(crate) fn check_sink(options: &OptionMap, _schema: &Schema) -> Result<()> {
 
 pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
     let settings = parse(request.options)?;
-    let names = request.schema.fields.iter().map(|f| f.name.clone()).collect();
-    Ok(Arc::new(Print { settings, names, output: request.output.clone() }))
+    let names = request
+        .schema
+        .fields
+        .iter()
+        .map(|f| f.name.clone())
+        .collect();
+    Ok(Arc::new(Print {
+        settings,
+        names,
+        output: request.output.clone(),
+    }))
 }
 
 struct Print {
@@ -57,9 +70,19 @@ struct Print {
 
 impl Sink for Print {
     fn writer(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
-        let prefix = if self.settings.prefix { format!("{}> ", u64::from(index) + 1) } else { String::new() };
+        let prefix = if self.settings.prefix {
+            format!("{}> ", u64::from(index) + 1)
+        } else {
+            String::new()
+        };
         let (settings, names, output) = (self.settings, self.names.clone(), self.output.clone());
-        Ok(Box::new(Writer { settings, names, output, prefix, lines: Vec::new() }))
+        Ok(Box::new(Writer {
+            settings,
+            names,
+            output,
+            prefix,
+            lines: Vec::new(),
+        }))
     }
 }
 
@@ -76,7 +99,10 @@ impl Writer {
     fn line(&mut self, batch: &Batch, row: usize) {
         let (out, times) = (&mut self.lines, self.settings.times);
         out.extend_from_slice(self.prefix.as_bytes());
-        let op = batch.kinds().and_then(|k| k.get(row)).map(|k| kind_name(*k));
+        let op = batch
+            .kinds()
+            .and_then(|k| k.get(row))
+            .map(|k| kind_name(*k));
         let names = self.names.iter().map(String::as_str);
         match self.settings.format {
             Format::Json => {
@@ -122,7 +148,11 @@ impl SinkWriter for Writer {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner).flush().map_err(refused)
+        self.output
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush()
+            .map_err(refused)
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -152,6 +182,7 @@ fn refused(e: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::Mutex;
 
     use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
@@ -161,9 +192,17 @@ mod tests {
     use super::*;
 
     fn sink(options: &[(&str, &str)], names: &[&str], output: Output) -> Result<Arc<dyn Sink>> {
-        let options: OptionMap = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let options: OptionMap = options
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         // The types are the columns' own; print reads only the names.
-        let schema = Schema::new(names.iter().map(|n| Field::new(*n, DataType::I64)).collect());
+        let schema = Schema::new(
+            names
+                .iter()
+                .map(|n| Field::new(*n, DataType::I64))
+                .collect(),
+        );
         let limits = Limits::default();
         let parts = (&options, &schema, &limits);
         open_sink(&SinkRequest {
@@ -178,7 +217,10 @@ mod tests {
 
     fn printed(options: &[(&str, &str)], names: &[&str], batch: &Batch) -> String {
         let buffer: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let mut writer = sink(options, names, buffer.clone()).unwrap().writer(1, 2).unwrap();
+        let mut writer = sink(options, names, buffer.clone())
+            .unwrap()
+            .writer(1, 2)
+            .unwrap();
         writer.write(batch).unwrap();
         writer.finish().unwrap();
         let bytes = buffer.lock().unwrap().clone();
@@ -188,12 +230,19 @@ mod tests {
     fn two() -> Batch {
         let words: ArrayRef = Arc::new(StringArray::from(vec![Some("a b"), None, Some("\"")]));
         let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0, 1, 2]));
-        Batch::new(vec![words, times], 3).unwrap().select(vec![2, 0, 1].into()).unwrap()
+        Batch::new(vec![words, times], 3)
+            .unwrap()
+            .select(vec![2, 0, 1].into())
+            .unwrap()
     }
 
     #[test]
     fn a_single_column_is_its_value_and_several_are_pairs() {
-        let one = Batch::new(vec![Arc::new(Int64Array::from(vec![Some(7), None])) as ArrayRef], 2).unwrap();
+        let one = Batch::new(
+            vec![Arc::new(Int64Array::from(vec![Some(7), None])) as ArrayRef],
+            2,
+        )
+        .unwrap();
         assert_eq!(printed(&[], &["n"], &one), "7\nnull\n");
         assert_eq!(
             printed(&[("timestamps", "sql")], &["word", "at"], &two()),
@@ -204,7 +253,15 @@ mod tests {
     #[test]
     fn json_is_an_object_a_line() {
         assert_eq!(
-            printed(&[("format", "json"), ("prefix", "true"), ("timestamps", "millis")], &["word", "at"], &two()),
+            printed(
+                &[
+                    ("format", "json"),
+                    ("prefix", "true"),
+                    ("timestamps", "millis")
+                ],
+                &["word", "at"],
+                &two()
+            ),
             "2> {\"word\":\"\\\"\",\"at\":2}\n2> {\"word\":\"a b\",\"at\":0}\n2> {\"word\":null,\"at\":1}\n"
         );
     }
@@ -212,10 +269,16 @@ mod tests {
     #[test]
     fn rows_of_a_changelog_begin_with_their_kind() {
         let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
-        let batch = Batch::new(vec![n], 4).unwrap().with_kinds(Some(vec![0, 1, 2, 3].into())).unwrap();
+        let batch = Batch::new(vec![n], 4)
+            .unwrap()
+            .with_kinds(Some(vec![0, 1, 2, 3].into()))
+            .unwrap();
         assert_eq!(printed(&[], &["n"], &batch), "+I 1\n-U 2\n+U 3\n-D 4\n");
         let some = batch.select(vec![3].into()).unwrap();
-        assert_eq!(printed(&[("format", "json")], &["n"], &some), "{\"op\":\"-D\",\"n\":4}\n");
+        assert_eq!(
+            printed(&[("format", "json")], &["n"], &some),
+            "{\"op\":\"-D\",\"n\":4}\n"
+        );
     }
 
     struct Closed(ErrorKind);
@@ -233,7 +296,10 @@ mod tests {
     fn a_closed_pipe_is_an_error_with_a_reason() {
         for (kind, message) in [
             (ErrorKind::BrokenPipe, "standard output was closed"),
-            (ErrorKind::StorageFull, "standard output cannot be written: no storage space"),
+            (
+                ErrorKind::StorageFull,
+                "standard output cannot be written: no storage space",
+            ),
         ] {
             let sink = sink(&[], &["a", "b"], Arc::new(Mutex::new(Closed(kind)))).unwrap();
             let e = sink.writer(0, 1).unwrap().write(&two()).unwrap_err();
@@ -245,7 +311,19 @@ mod tests {
     #[test]
     fn options_are_checked() {
         let output = || -> Output { Arc::new(Mutex::new(Vec::new())) };
-        assert!(sink(&[("format", "xml")], &[], output()).err().unwrap().message().contains("text, json"));
-        assert!(sink(&[("formt", "json")], &[], output()).err().unwrap().message().contains("'format'"));
+        assert!(
+            sink(&[("format", "xml")], &[], output())
+                .err()
+                .unwrap()
+                .message()
+                .contains("text, json")
+        );
+        assert!(
+            sink(&[("formt", "json")], &[], output())
+                .err()
+                .unwrap()
+                .message()
+                .contains("'format'")
+        );
     }
 }
