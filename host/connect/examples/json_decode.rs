@@ -33,7 +33,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let all = events();
     let few = all.restrict(&Schema::new(vec![
         Field::new("ts", DataType::Timestamp),
-        Field::new("bid", DataType::Struct(vec![Field::new("auction", DataType::I64), Field::new("price", DataType::I64)])),
+        Field::new(
+            "bid",
+            DataType::Struct(vec![
+                Field::new("auction", DataType::I64),
+                Field::new("price", DataType::I64),
+            ]),
+        ),
     ]));
     for (name, needed) in [("all columns", &all), ("few columns", &few)] {
         let (mut ours, mut theirs, mut rows) = (Vec::new(), Vec::new(), (0, 0));
@@ -63,11 +69,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn read_source(path: &str, declared: &Schema, needed: &Schema) -> Result<usize, Box<dyn Error>> {
-    let options: OptionMap =
-        [("path", path), ("format", "json")].map(|(k, v)| (k.to_string(), v.to_string())).into_iter().collect();
+    let options: OptionMap = [("path", path), ("format", "json")]
+        .map(|(k, v)| (k.to_string(), v.to_string()))
+        .into_iter()
+        .collect();
     let limits = Limits::default();
-    let request =
-        SourceRequest { connector: "files", options: &options, declared, needed, limits: &limits, parallelism: 1 };
+    let request = SourceRequest {
+        connector: "files",
+        options: &options,
+        declared,
+        needed,
+        limits: &limits,
+        parallelism: 1,
+    };
     let mut reader = open_source(&request)?.reader(0, 1)?;
     let mut rows = 0;
     loop {
@@ -81,7 +95,9 @@ fn read_source(path: &str, declared: &Schema, needed: &Schema) -> Result<usize, 
 
 fn read_arrow_json(bytes: &[u8], needed: &Schema) -> Result<usize, Box<dyn Error>> {
     let schema = Arc::new(arrow_schema::Schema::new(needed.to_arrow()));
-    let mut decoder = ReaderBuilder::new(schema).with_batch_size(BATCH_ROWS).build_decoder()?;
+    let mut decoder = ReaderBuilder::new(schema)
+        .with_batch_size(BATCH_ROWS)
+        .build_decoder()?;
     let (mut rows, mut rest) = (0, bytes);
     loop {
         let n = decoder.decode(rest)?;
@@ -101,9 +117,24 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 
 /// The record of a Nexmark event.
 fn events() -> Schema {
-    let numbers = |names: &[&str]| names.iter().map(|n| Field::new(*n, DataType::I64)).collect::<Vec<_>>();
-    let texts = |names: &[&str]| names.iter().map(|n| Field::new(*n, DataType::String)).collect::<Vec<_>>();
-    let times = |names: &[&str]| names.iter().map(|n| Field::new(*n, DataType::Timestamp)).collect::<Vec<_>>();
+    let numbers = |names: &[&str]| {
+        names
+            .iter()
+            .map(|n| Field::new(*n, DataType::I64))
+            .collect::<Vec<_>>()
+    };
+    let texts = |names: &[&str]| {
+        names
+            .iter()
+            .map(|n| Field::new(*n, DataType::String))
+            .collect::<Vec<_>>()
+    };
+    let times = |names: &[&str]| {
+        names
+            .iter()
+            .map(|n| Field::new(*n, DataType::Timestamp))
+            .collect::<Vec<_>>()
+    };
     let person = [
         numbers(&["id"]),
         texts(&["name", "emailAddress", "creditCard", "city", "state"]),
@@ -118,8 +149,14 @@ fn events() -> Schema {
         numbers(&["seller", "category"]),
         texts(&["extra"]),
     ];
-    let bid = [numbers(&["auction", "bidder", "price"]), texts(&["channel", "url"]), times(&["dateTime"]), texts(&["extra"])];
-    let record = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(fields)).nullable();
+    let bid = [
+        numbers(&["auction", "bidder", "price"]),
+        texts(&["channel", "url"]),
+        times(&["dateTime"]),
+        texts(&["extra"]),
+    ];
+    let record =
+        |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(fields)).nullable();
     Schema::new(vec![
         Field::new("event_type", DataType::I64),
         Field::new("ts", DataType::Timestamp),

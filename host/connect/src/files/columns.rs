@@ -8,13 +8,15 @@
 use std::sync::Arc;
 
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
 };
-use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{
+    BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer,
+};
 use arrow_schema::{FieldRef, Fields};
 use pelton_model::schema::{DataType, Field};
 use pelton_model::{Error, Result};
@@ -83,7 +85,10 @@ pub(super) struct Name {
 
 impl Runs {
     fn new() -> Self {
-        Self { offsets: vec![0], bytes: Vec::new() }
+        Self {
+            offsets: vec![0],
+            bytes: Vec::new(),
+        }
     }
 
     /// Ends the row: its bytes are those behind the last offset. The bytes of a batch are bounded far below 2 GiB.
@@ -94,7 +99,8 @@ impl Runs {
 
     fn truncate(&mut self, rows: usize) {
         self.offsets.truncate(rows + 1);
-        self.bytes.truncate(self.offsets.last().map_or(0, |o| *o as usize));
+        self.bytes
+            .truncate(self.offsets.last().map_or(0, |o| *o as usize));
     }
 
     fn fill(&mut self, rows: usize) {
@@ -105,7 +111,10 @@ impl Runs {
     fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
         let offsets = renew(&mut self.offsets);
         self.offsets.push(0);
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(renew(&mut self.bytes)))
+        (
+            OffsetBuffer::new(ScalarBuffer::from(offsets)),
+            Buffer::from_vec(renew(&mut self.bytes)),
+        )
     }
 }
 
@@ -136,7 +145,10 @@ impl Record {
         Self {
             fields: fields.iter().map(Field::to_arrow).collect(),
             names: fields.iter().map(|f| Name::new(&f.name)).collect(),
-            children: fields.iter().map(|f| Column::new(&f.data_type, f.nullable)).collect(),
+            children: fields
+                .iter()
+                .map(|f| Column::new(&f.data_type, f.nullable))
+                .collect(),
             required: fields.iter().filter(|f| !f.nullable).count(),
             next,
         }
@@ -158,8 +170,15 @@ impl Record {
 impl Name {
     fn new(name: &str) -> Self {
         let simple = name.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\');
-        let quoted = if simple { format!("\"{name}\":").into_bytes() } else { Vec::new() };
-        Self { plain: name.to_string(), quoted }
+        let quoted = if simple {
+            format!("\"{name}\":").into_bytes()
+        } else {
+            Vec::new()
+        };
+        Self {
+            plain: name.to_string(),
+            quoted,
+        }
     }
 }
 
@@ -236,7 +255,12 @@ impl Column {
             })),
             DataType::Struct(fields) => Values::Record(Box::new(Record::new(fields))),
         };
-        Self { nullable, len: 0, valid: NullBufferBuilder::new(1_024), values }
+        Self {
+            nullable,
+            len: 0,
+            valid: NullBufferBuilder::new(1_024),
+            values,
+        }
     }
 
     /// Makes the next row to write `row`: takes back a value that is there already, fills in what was left out.
@@ -317,7 +341,11 @@ impl Column {
             Values::Date(v) => fixed::<Date32Type>(v, nulls),
             Values::Decimal(scale, v) => {
                 let array = PrimitiveArray::<Decimal128Type>::new(renew(v).into(), nulls);
-                Arc::new(array.with_precision_and_scale(38, *scale as i8).map_err(refused)?)
+                Arc::new(
+                    array
+                        .with_precision_and_scale(38, *scale as i8)
+                        .map_err(refused)?,
+                )
             }
             Values::String(r) => {
                 let (offsets, bytes) = r.take();
@@ -332,12 +360,17 @@ impl Column {
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(renew(&mut l.offsets)));
                 l.offsets.push(0);
                 let item = l.item.finish(items)?;
-                Arc::new(ListArray::try_new(l.field.clone(), offsets, item, nulls).map_err(refused)?)
+                Arc::new(
+                    ListArray::try_new(l.field.clone(), offsets, item, nulls).map_err(refused)?,
+                )
             }
             Values::Record(r) => {
                 let columns = r.finish(rows)?;
                 let fields = r.fields.clone();
-                Arc::new(StructArray::try_new_with_length(fields, columns, nulls, rows).map_err(refused)?)
+                Arc::new(
+                    StructArray::try_new_with_length(fields, columns, nulls, rows)
+                        .map_err(refused)?,
+                )
             }
         })
     }

@@ -33,12 +33,19 @@ impl Layout {
     pub(super) fn of_header(header: &[String], record: &Record) -> Result<Self, String> {
         let mut columns = vec![None; header.len()];
         for (i, name) in record.names.iter().enumerate() {
-            let mut places = header.iter().zip(&mut columns).filter(|(h, _)| **h == name.plain);
+            let mut places = header
+                .iter()
+                .zip(&mut columns)
+                .filter(|(h, _)| **h == name.plain);
             match (places.next(), places.next()) {
                 (Some((_, place)), None) => *place = Some(i),
                 (Some(_), Some(_)) => return Err(format!("the header has '{}' twice", name.plain)),
                 (None, _) => {
-                    return Err(format!("the header has no '{}'; it has: {}", name.plain, header.join(", ")));
+                    return Err(format!(
+                        "the header has no '{}'; it has: {}",
+                        name.plain,
+                        header.join(", ")
+                    ));
                 }
             }
         }
@@ -78,7 +85,10 @@ pub(super) fn line(
     }
     let wanted = layout.columns.len();
     if count != wanted {
-        return Fault::syntax(p, format!("the line has {count} fields, but must have {wanted}"));
+        return Fault::syntax(
+            p,
+            format!("the line has {count} fields, but must have {wanted}"),
+        );
     }
     Ok(Some(Line::Row(next)))
 }
@@ -86,12 +96,14 @@ pub(super) fn line(
 /// The names in a header line; `None` if it goes on behind the buffer.
 pub(super) fn header(dialect: Dialect, buf: &[u8], p: usize) -> Step<Option<(Vec<String>, usize)>> {
     let mut names = Vec::new();
-    let next = each_field(dialect, buf, p, |_, field| match std::str::from_utf8(&field.content) {
-        Ok(name) => {
-            names.push(name.to_string());
-            Ok(())
+    let next = each_field(dialect, buf, p, |_, field| {
+        match std::str::from_utf8(&field.content) {
+            Ok(name) => {
+                names.push(name.to_string());
+                Ok(())
+            }
+            Err(e) => Fault::syntax(field.at + e.valid_up_to(), "the bytes are not UTF-8"),
         }
-        Err(e) => Fault::syntax(field.at + e.valid_up_to(), "the bytes are not UTF-8"),
     })?;
     Ok(next.map(|next| (names, next)))
 }
@@ -115,20 +127,40 @@ fn each_field<'a>(
     for i in 0.. {
         let begin = p;
         if at(buf, p) == b'"' {
-            let Some((content, end)) = quoted(dialect, buf, p + 1)? else { return Ok(None) };
-            take(i, Field { content, quoted: true, at: begin })?;
+            let Some((content, end)) = quoted(dialect, buf, p + 1)? else {
+                return Ok(None);
+            };
+            take(
+                i,
+                Field {
+                    content,
+                    quoted: true,
+                    at: begin,
+                },
+            )?;
             p = end;
         } else {
             let rest = buf.get(p..).unwrap_or_default();
-            let mut end = p + memchr::memchr3(dialect.delimiter, b'\n', b'"', rest).unwrap_or(rest.len());
+            let mut end =
+                p + memchr::memchr3(dialect.delimiter, b'\n', b'"', rest).unwrap_or(rest.len());
             if at(buf, end) == b'"' {
-                return Fault::syntax(end, "a quote stands within a field that does not begin with one");
+                return Fault::syntax(
+                    end,
+                    "a quote stands within a field that does not begin with one",
+                );
             }
             if at(buf, end) == b'\n' && end > p && at(buf, end - 1) == b'\r' {
                 end -= 1;
             }
             let content = Cow::Borrowed(buf.get(p..end).unwrap_or_default());
-            take(i, Field { content, quoted: false, at: begin })?;
+            take(
+                i,
+                Field {
+                    content,
+                    quoted: false,
+                    at: begin,
+                },
+            )?;
             p = end;
         }
         if let Some(next) = line_end(p) {
@@ -148,7 +180,11 @@ fn quoted(dialect: Dialect, buf: &[u8], start: usize) -> Step<Option<(Cow<'_, [u
     let mut p = start;
     loop {
         let rest = buf.get(p..).unwrap_or_default();
-        let found = if dialect.multiline { memchr::memchr(b'"', rest) } else { memchr::memchr2(b'"', b'\n', rest) };
+        let found = if dialect.multiline {
+            memchr::memchr(b'"', rest)
+        } else {
+            memchr::memchr2(b'"', b'\n', rest)
+        };
         let Some(n) = found else {
             if dialect.multiline {
                 return Ok(None);
@@ -156,7 +192,10 @@ fn quoted(dialect: Dialect, buf: &[u8], start: usize) -> Step<Option<(Cow<'_, [u
             return Fault::syntax(start - 1, "the file ends within quotes");
         };
         if at(buf, p + n) == b'\n' {
-            return Fault::syntax(start - 1, "the line ends within quotes; 'multiline = true' allows that");
+            return Fault::syntax(
+                start - 1,
+                "the line ends within quotes; 'multiline = true' allows that",
+            );
         }
         let part = rest.get(..n).unwrap_or_default();
         let doubled = at(buf, p + n + 1) == b'"';
@@ -175,7 +214,9 @@ fn quoted(dialect: Dialect, buf: &[u8], start: usize) -> Step<Option<(Cow<'_, [u
 }
 
 fn take(root: &mut Record, i: usize, field: &Field<'_>, row: usize) -> Step<()> {
-    let Some(column) = root.children.get_mut(i) else { return Fault::value(field.at, "has no column") };
+    let Some(column) = root.children.get_mut(i) else {
+        return Fault::value(field.at, "has no column");
+    };
     if column.len != row {
         column.align(row);
     }
@@ -205,10 +246,12 @@ fn value(column: &mut Column, text: &[u8], row: usize) -> Step<()> {
             Some(()) => r.close(),
             None => return refuse("bytes in standard base64", text),
         },
-        Values::Timestamp(v) if !text.iter().skip(1).all(u8::is_ascii_digit) => match values::timestamp(text) {
-            Some(ms) => v.push(ms),
-            None => return refuse("a time such as 2024-03-09 05:59:50.000", text),
-        },
+        Values::Timestamp(v) if !text.iter().skip(1).all(u8::is_ascii_digit) => {
+            match values::timestamp(text) {
+                Some(ms) => v.push(ms),
+                None => return refuse("a time such as 2024-03-09 05:59:50.000", text),
+            }
+        }
         Values::Date(v) => match values::date(text) {
             Some(d) => v.push(d),
             None => return refuse("a date such as 2024-03-09", text),
@@ -217,8 +260,12 @@ fn value(column: &mut Column, text: &[u8], row: usize) -> Step<()> {
             Ok(d) => v.push(d),
             Err(bad) => return Fault::value(0, json::decimal_words(bad, *scale)),
         },
-        Values::F64(v) if not_finite(text).is_some() => v.push(not_finite(text).unwrap_or(f64::NAN)),
-        Values::F32(v) if not_finite(text).is_some() => v.push(not_finite(text).unwrap_or(f64::NAN) as f32),
+        Values::F64(v) if not_finite(text).is_some() => {
+            v.push(not_finite(text).unwrap_or(f64::NAN))
+        }
+        Values::F32(v) if not_finite(text).is_some() => {
+            v.push(not_finite(text).unwrap_or(f64::NAN) as f32)
+        }
         // The rest is written as in JSON.
         _ => return as_json(column, text, row),
     }

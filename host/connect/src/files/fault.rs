@@ -30,13 +30,23 @@ impl Fault {
     /// The line breaks the rules of its format. `what`: "a ',' is expected".
     #[cold]
     pub(super) fn syntax<T>(at: usize, what: impl Into<Cow<'static, str>>) -> Step<T> {
-        Err(Box::new(Self { at, kind: Kind::Syntax, what: what.into(), path: Vec::new() }))
+        Err(Box::new(Self {
+            at,
+            kind: Kind::Syntax,
+            what: what.into(),
+            path: Vec::new(),
+        }))
     }
 
     /// A value does not fit its field. `what` goes on after "field 'x'": "is missing".
     #[cold]
     pub(super) fn value<T>(at: usize, what: impl Into<Cow<'static, str>>) -> Step<T> {
-        Err(Box::new(Self { at, kind: Kind::Value, what: what.into(), path: Vec::new() }))
+        Err(Box::new(Self {
+            at,
+            kind: Kind::Value,
+            what: what.into(),
+            path: Vec::new(),
+        }))
     }
 
     /// Whether the line breaks the rules of its format.

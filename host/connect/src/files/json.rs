@@ -61,7 +61,9 @@ fn object(record: &mut Record, buf: &[u8], p: usize, row: usize, depth: usize) -
             match field {
                 Some(i) => {
                     last = i;
-                    let Some(child) = record.children.get_mut(i) else { return Fault::syntax(p, "no such column") };
+                    let Some(child) = record.children.get_mut(i) else {
+                        return Fault::syntax(p, "no such column");
+                    };
                     missing -= usize::from(!child.nullable && child.len <= row);
                     p = match value(child, buf, value_at, row, depth) {
                         Ok(p) => p,
@@ -103,7 +105,13 @@ fn field(record: &mut Record, last: usize, buf: &[u8], p: usize) -> Step<(Option
     Ok((found, value_at))
 }
 
-fn lookup(record: &Record, buf: &[u8], start: usize, end: usize, escaped: bool) -> Step<Option<usize>> {
+fn lookup(
+    record: &Record,
+    buf: &[u8],
+    start: usize,
+    end: usize,
+    escaped: bool,
+) -> Step<Option<usize>> {
     let raw = buf.get(start..end).unwrap_or_default();
     if !escaped {
         return Ok(record.names.iter().position(|n| n.plain.as_bytes() == raw));
@@ -121,7 +129,11 @@ fn name_of(record: &Record, i: usize) -> &str {
 /// The fault of an object that lacks a field which must have a value.
 #[cold]
 fn absent(record: &Record, row: usize, p: usize) -> Step {
-    let i = record.children.iter().position(|c| !c.nullable && c.len <= row).unwrap_or(0);
+    let i = record
+        .children
+        .iter()
+        .position(|c| !c.nullable && c.len <= row)
+        .unwrap_or(0);
     Fault::value(p, "is missing").map_err(|f| f.within(name_of(record, i)))
 }
 
@@ -134,7 +146,11 @@ pub(super) fn value(column: &mut Column, buf: &[u8], p: usize, row: usize, depth
     if at(buf, p) == b'n' {
         let end = word(buf, p, b"null")?;
         // A nullable row that is not set is null.
-        return if column.nullable { Ok(end) } else { Fault::value(p, "is null, but may not be") };
+        return if column.nullable {
+            Ok(end)
+        } else {
+            Fault::value(p, "is null, but may not be")
+        };
     }
     let end = match &mut column.values {
         Values::I64(v) => signed(v, "i64", buf, p)?,
@@ -163,10 +179,14 @@ pub(super) fn value(column: &mut Column, buf: &[u8], p: usize, row: usize, depth
             end
         }
         Values::Bytes(r) => with_text("bytes", buf, p, |t| {
-            values::base64(t, &mut r.bytes).map(|()| r.close()).ok_or("is not standard base64".into())
+            values::base64(t, &mut r.bytes)
+                .map(|()| r.close())
+                .ok_or("is not standard base64".into())
         })?,
         Values::Date(v) => with_text("date", buf, p, |t| {
-            values::date(t).map(|d| v.push(d)).ok_or("is not a date such as 2024-03-09".into())
+            values::date(t)
+                .map(|d| v.push(d))
+                .ok_or("is not a date such as 2024-03-09".into())
         })?,
         Values::Decimal(scale, v) => decimal(v, *scale, buf, p)?,
         Values::List(l) => list(l, buf, p, depth + 1)?,
@@ -205,7 +225,12 @@ fn signed<T: TryFrom<i64>>(v: &mut Vec<T>, type_name: &'static str, buf: &[u8], 
 }
 
 #[inline(always)]
-fn unsigned<T: TryFrom<u64>>(v: &mut Vec<T>, type_name: &'static str, buf: &[u8], p: usize) -> Step {
+fn unsigned<T: TryFrom<u64>>(
+    v: &mut Vec<T>,
+    type_name: &'static str,
+    buf: &[u8],
+    p: usize,
+) -> Step {
     let n = integer(type_name, buf, p)?;
     let value = if n.digits < 19 && (!n.negative || n.mantissa == 0) {
         Some(n.mantissa)
@@ -226,7 +251,10 @@ fn whole(buf: &[u8], p: usize, end: usize) -> Option<i128> {
 
 #[cold]
 fn out_of_range(type_name: &str, p: usize) -> Step {
-    Fault::value(p, format!("is {type_name}, but the number is out of its range"))
+    Fault::value(
+        p,
+        format!("is {type_name}, but the number is out of its range"),
+    )
 }
 
 fn float<T>(
@@ -256,7 +284,8 @@ fn text(r: &mut Runs, buf: &[u8], p: usize) -> Step {
     if t.escaped {
         unescape(buf, p + 1, t.end, &mut r.bytes)?;
     } else {
-        r.bytes.extend_from_slice(buf.get(p + 1..t.end).unwrap_or_default());
+        r.bytes
+            .extend_from_slice(buf.get(p + 1..t.end).unwrap_or_default());
     }
     r.close();
     Ok(t.end + 1)
@@ -291,13 +320,17 @@ fn timestamp(v: &mut Vec<i64>, buf: &[u8], p: usize) -> Step {
         return signed(v, "timestamp", buf, p);
     }
     with_text("timestamp", buf, p, |t| {
-        values::timestamp(t).map(|ms| v.push(ms)).ok_or("is not a time such as 2024-03-09 05:59:50.000".into())
+        values::timestamp(t)
+            .map(|ms| v.push(ms))
+            .ok_or("is not a time such as 2024-03-09 05:59:50.000".into())
     })
 }
 
 fn decimal(v: &mut Vec<i128>, scale: u8, buf: &[u8], p: usize) -> Step {
     let take = |t: &[u8]| {
-        values::decimal(t, scale).map(|d| v.push(d)).map_err(|bad| decimal_words(bad, scale).into())
+        values::decimal(t, scale)
+            .map(|d| v.push(d))
+            .map_err(|bad| decimal_words(bad, scale).into())
     };
     match at(buf, p) {
         b'"' => with_text("decimal", buf, p, take),

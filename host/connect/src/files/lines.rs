@@ -62,7 +62,10 @@ impl Lines {
         // The byte before tells whether a line starts with the range.
         let base = range.start.saturating_sub(1);
         let input: Box<dyn Read + Send> = if range.gzip {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 << 10, file)))
+            Box::new(MultiGzDecoder::new(BufReader::with_capacity(
+                64 << 10,
+                file,
+            )))
         } else {
             file.seek(SeekFrom::Start(base))?;
             Box::new(file)
@@ -102,7 +105,11 @@ impl Lines {
     /// Makes sure that whole lines stand at `pos`, if there are more.
     #[inline]
     pub(super) fn fill(&mut self) -> io::Result<Fill> {
-        if self.pos < self.safe { Ok(Fill::Lines) } else { self.more() }
+        if self.pos < self.safe {
+            Ok(Fill::Lines)
+        } else {
+            self.more()
+        }
     }
 
     /// Reads on until there is a whole line more, keeping what stands at `pos`.
@@ -150,17 +157,26 @@ impl Lines {
         self.safe -= self.pos;
         self.pos = 0;
         let from = self.base + self.filled as u64;
-        let wanted = self.end.saturating_sub(from).clamp(OVERRUN_BYTES as u64, READ_BYTES as u64) as usize;
+        let wanted = self
+            .end
+            .saturating_sub(from)
+            .clamp(OVERRUN_BYTES as u64, READ_BYTES as u64) as usize;
         // One byte more for the newline that the end of the file may lack.
         if self.buf.len() < self.filled + wanted + 1 {
             self.buf.resize(self.filled + wanted + 1, 0);
         }
-        let room = self.buf.get_mut(self.filled..self.filled + wanted).unwrap_or_default();
+        let room = self
+            .buf
+            .get_mut(self.filled..self.filled + wanted)
+            .unwrap_or_default();
         let n = match self.input.read(room) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             n => n?,
         };
-        let fresh = self.buf.get(self.filled..self.filled + n).unwrap_or_default();
+        let fresh = self
+            .buf
+            .get(self.filled..self.filled + n)
+            .unwrap_or_default();
         // The chunk ends with the first newline that is not before its last byte.
         let past = usize::try_from((self.end - 1).saturating_sub(from)).unwrap_or(usize::MAX);
         if n == 0 {
@@ -201,7 +217,11 @@ impl Lines {
 /// How many newlines stand before `offset` in a file (in its content, if compressed).
 pub(super) fn count_lines(path: &Path, gzip: bool, offset: u64) -> io::Result<u64> {
     let file = File::open(path)?;
-    let mut input: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) };
+    let mut input: Box<dyn Read> = if gzip {
+        Box::new(MultiGzDecoder::new(BufReader::new(file)))
+    } else {
+        Box::new(file)
+    };
     let mut input = input.by_ref().take(offset);
     let mut buf = vec![0; READ_BYTES];
     let mut count = 0;

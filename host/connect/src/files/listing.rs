@@ -40,8 +40,11 @@ pub(super) fn files(path: &str) -> Result<Vec<InputFile>> {
                 }
             }
             if found.is_empty() {
-                return Err(Error::new(ErrorCode::InputMissing, format!("folder '{path}' has no file to read"))
-                    .help("names that begin with '.' or '_' are not read"));
+                return Err(Error::new(
+                    ErrorCode::InputMissing,
+                    format!("folder '{path}' has no file to read"),
+                )
+                .help("names that begin with '.' or '_' are not read"));
             }
         }
         Ok(_) => found.push(PathBuf::from(path)),
@@ -49,7 +52,10 @@ pub(super) fn files(path: &str) -> Result<Vec<InputFile>> {
         Err(_) => {
             found = glob(path)?;
             if found.is_empty() {
-                return Err(Error::new(ErrorCode::InputMissing, format!("no file matches '{path}'")));
+                return Err(Error::new(
+                    ErrorCode::InputMissing,
+                    format!("no file matches '{path}'"),
+                ));
             }
         }
     }
@@ -63,14 +69,28 @@ pub(super) fn chunks(files: &[InputFile], chunk_bytes: u64, whole: bool) -> Vec<
     for (file, input) in files.iter().enumerate() {
         if input.gzip || whole {
             if input.bytes > 0 {
-                chunks.push(Chunk { file, range: Range { start: 0, end: u64::MAX, gzip: input.gzip } });
+                chunks.push(Chunk {
+                    file,
+                    range: Range {
+                        start: 0,
+                        end: u64::MAX,
+                        gzip: input.gzip,
+                    },
+                });
             }
             continue;
         }
         let mut start = 0;
         while start < input.bytes {
             let end = start.saturating_add(chunk_bytes).min(input.bytes);
-            chunks.push(Chunk { file, range: Range { start, end, gzip: false } });
+            chunks.push(Chunk {
+                file,
+                range: Range {
+                    start,
+                    end,
+                    gzip: false,
+                },
+            });
             start = end;
         }
     }
@@ -79,7 +99,10 @@ pub(super) fn chunks(files: &[InputFile], chunk_bytes: u64, whole: bool) -> Vec<
 
 /// The error of an input that the system refuses.
 pub(super) fn unreadable(path: &Path, reason: &std::io::Error) -> Error {
-    Error::new(ErrorCode::InputMissing, format!("input '{}' cannot be read: {reason}", path.display()))
+    Error::new(
+        ErrorCode::InputMissing,
+        format!("input '{}' cannot be read: {reason}", path.display()),
+    )
 }
 
 fn inspect(path: PathBuf) -> Result<InputFile> {
@@ -90,13 +113,21 @@ fn inspect(path: PathBuf) -> Result<InputFile> {
     }
     let mut file = File::open(&path).map_err(|e| unreadable(&path, &e))?;
     let mut magic = Vec::with_capacity(GZIP_MAGIC.len());
-    file.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut magic).map_err(|e| unreadable(&path, &e))?;
-    Ok(InputFile { gzip: magic == GZIP_MAGIC, bytes: meta.len(), path })
+    file.by_ref()
+        .take(GZIP_MAGIC.len() as u64)
+        .read_to_end(&mut magic)
+        .map_err(|e| unreadable(&path, &e))?;
+    Ok(InputFile {
+        gzip: magic == GZIP_MAGIC,
+        bytes: meta.len(),
+        path,
+    })
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = fs::read_dir(folder).map_err(|e| unreadable(folder, &e))?;
-    read.map(|entry| entry.map(|e| e.path()).map_err(|e| unreadable(folder, &e))).collect()
+    read.map(|entry| entry.map(|e| e.path()).map_err(|e| unreadable(folder, &e)))
+        .collect()
 }
 
 /// A link counts as what it points to; one that points nowhere is kept, and refused when it is opened.
@@ -105,7 +136,8 @@ fn is_file(path: &Path) -> bool {
 }
 
 fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|n| matches!(n.as_bytes().first(), Some(b'.' | b'_')))
+    path.file_name()
+        .is_some_and(|n| matches!(n.as_bytes().first(), Some(b'.' | b'_')))
 }
 
 /// The files that match, component by component. A `*` does not stand for a name that begins with '.' or '_'.
@@ -129,12 +161,18 @@ fn glob(pattern: &str) -> Result<Vec<PathBuf>> {
                 }
                 continue;
             }
-            let folder = if head.as_os_str().is_empty() { Path::new(".") } else { head.as_path() };
+            let folder = if head.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                head.as_path()
+            };
             if !folder.is_dir() {
                 continue;
             }
             for entry in entries(folder)? {
-                let Some(file_name) = entry.file_name() else { continue };
+                let Some(file_name) = entry.file_name() else {
+                    continue;
+                };
                 let asked = matches!(name.first(), Some(b'.' | b'_'));
                 if (asked || !is_hidden(&entry)) && matches(name, file_name.as_bytes()) {
                     next.push(head.join(file_name));
@@ -190,18 +228,50 @@ mod tests {
             ("*", "", true),
             ("", "a", false),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                fits,
+                "{pattern} {name}"
+            );
         }
     }
 
     #[test]
     fn chunks_cover_each_file_once() {
-        let file = |bytes, gzip| InputFile { path: PathBuf::new(), bytes, gzip };
-        let cut = |whole| {
-            let list = chunks(&[file(5, false), file(0, false), file(9, true), file(4, false)], 2, whole);
-            list.into_iter().map(|c| (c.file, c.range.start, c.range.end)).collect::<Vec<_>>()
+        let file = |bytes, gzip| InputFile {
+            path: PathBuf::new(),
+            bytes,
+            gzip,
         };
-        assert_eq!(cut(false), [(0, 0, 2), (0, 2, 4), (0, 4, 5), (2, 0, u64::MAX), (3, 0, 2), (3, 2, 4)]);
-        assert_eq!(cut(true), [(0, 0, u64::MAX), (2, 0, u64::MAX), (3, 0, u64::MAX)]);
+        let cut = |whole| {
+            let list = chunks(
+                &[
+                    file(5, false),
+                    file(0, false),
+                    file(9, true),
+                    file(4, false),
+                ],
+                2,
+                whole,
+            );
+            list.into_iter()
+                .map(|c| (c.file, c.range.start, c.range.end))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            cut(false),
+            [
+                (0, 0, 2),
+                (0, 2, 4),
+                (0, 4, 5),
+                (2, 0, u64::MAX),
+                (3, 0, 2),
+                (3, 2, 4)
+            ]
+        );
+        assert_eq!(
+            cut(true),
+            [(0, 0, u64::MAX), (2, 0, u64::MAX), (3, 0, u64::MAX)]
+        );
     }
 }

@@ -51,7 +51,14 @@ pub(crate) use self::sink::{check_sink, open_sink};
 const CHUNK_BYTES: u64 = 8 << 20;
 /// The longest line that any limit allows: a batch of one line must fit in Arrow's 32-bit offsets.
 const LINE_BYTES_MAX: u64 = 1 << 30;
-const SOURCE_OPTIONS: [&str; 6] = ["path", "format", "on_error", "header", "delimiter", "multiline"];
+const SOURCE_OPTIONS: [&str; 6] = [
+    "path",
+    "format",
+    "on_error",
+    "header",
+    "delimiter",
+    "multiline",
+];
 
 /// Whether the options make a source of `declared` records.
 pub(crate) fn check_source(options: &OptionMap, declared: &Schema) -> Result<()> {
@@ -71,9 +78,16 @@ fn open(request: &SourceRequest<'_>, chunk_bytes: u64) -> Result<Arc<dyn Source>
     let format = match plan.kind {
         Kind::Text => Format::Text(text::Layout::new(request.declared, request.needed)?),
         Kind::Json => Format::Json,
-        Kind::Csv => Format::Csv(plan.dialect, csv_layouts(&plan, request, &files, line_bytes_max)?),
+        Kind::Csv => Format::Csv(
+            plan.dialect,
+            csv_layouts(&plan, request, &files, line_bytes_max)?,
+        ),
     };
-    let chunks = listing::chunks(&files, chunk_bytes, plan.kind == Kind::Csv && plan.dialect.multiline);
+    let chunks = listing::chunks(
+        &files,
+        chunk_bytes,
+        plan.kind == Kind::Csv && plan.dialect.multiline,
+    );
     Ok(Arc::new(Shared(Arc::new(FilesSource {
         files,
         chunks,
@@ -93,18 +107,30 @@ fn csv_layouts(
     line_bytes_max: usize,
 ) -> Result<Vec<csv::Layout>> {
     if !plan.dialect.header {
-        let columns = request.declared.fields.iter().map(|f| request.needed.index_of(&f.name)).collect();
+        let columns = request
+            .declared
+            .fields
+            .iter()
+            .map(|f| request.needed.index_of(&f.name))
+            .collect();
         return Ok(vec![csv::Layout { columns }]);
     }
     let record = Record::new(&request.needed.fields);
     let layout = |file: &InputFile| {
-        let range = Range { start: 0, end: u64::MAX, gzip: file.gzip };
-        let mut lines =
-            Lines::open(&file.path, range, line_bytes_max).map_err(|e| listing::unreadable(&file.path, &e))?;
+        let range = Range {
+            start: 0,
+            end: u64::MAX,
+            gzip: file.gzip,
+        };
+        let mut lines = Lines::open(&file.path, range, line_bytes_max)
+            .map_err(|e| listing::unreadable(&file.path, &e))?;
         match reader::read_header(plan.dialect, &mut lines, &file.path)? {
             None => Ok(csv::Layout::default()),
-            Some(names) => csv::Layout::of_header(&names, &record)
-                .map_err(|why| Error::new(ErrorCode::BadRecord, why).at("line", 1).at("file", file.path.display())),
+            Some(names) => csv::Layout::of_header(&names, &record).map_err(|why| {
+                Error::new(ErrorCode::BadRecord, why)
+                    .at("line", 1)
+                    .at("file", file.path.display())
+            }),
         }
     };
     files.iter().map(layout).collect()
@@ -118,7 +144,11 @@ enum Kind {
 }
 
 /// The words of the option `format`.
-const KINDS: [(&str, Kind); 3] = [("text", Kind::Text), ("json", Kind::Json), ("csv", Kind::Csv)];
+const KINDS: [(&str, Kind); 3] = [
+    ("text", Kind::Text),
+    ("json", Kind::Json),
+    ("csv", Kind::Csv),
+];
 
 /// The options of a source, read.
 struct Plan<'a> {
@@ -161,7 +191,8 @@ fn refuse_of_csv(options: &Options<'_>, names: &[&str]) -> Result<()> {
     match names.iter().find(|n| options.get(n).is_some()) {
         None => Ok(()),
         Some(name) => {
-            let message = format!("option '{name}' of connector 'files' is only for the format csv");
+            let message =
+                format!("option '{name}' of connector 'files' is only for the format csv");
             Err(Error::new(ErrorCode::UnknownConnector, message))
         }
     }
@@ -172,6 +203,9 @@ fn delimiter(options: &Options<'_>) -> Result<u8> {
         None => Ok(b','),
         Some(b"\\t") => Ok(b'\t'),
         Some([b]) if b.is_ascii() && !matches!(b, b'"' | b'\n' | b'\r') => Ok(*b),
-        Some(_) => Err(options.bad("delimiter", "one ASCII character other than a quote or a line end")),
+        Some(_) => Err(options.bad(
+            "delimiter",
+            "one ASCII character other than a quote or a line end",
+        )),
     }
 }

@@ -52,12 +52,19 @@ pub(super) struct Shared(pub(super) Arc<FilesSource>);
 
 impl Source for Shared {
     fn reader(&self, _index: u32, _parallelism: u32) -> Result<Box<dyn SourceReader>> {
-        let total = self.0.files.iter().try_fold(0, |sum, f| (!f.gzip).then_some(sum + f.bytes));
+        let total = self
+            .0
+            .files
+            .iter()
+            .try_fold(0, |sum, f| (!f.gzip).then_some(sum + f.bytes));
         Ok(Box::new(Reader {
             root: Record::new(&self.0.needed.fields),
             source: self.0.clone(),
             open: None,
-            progress: SourceProgress { total, ..SourceProgress::default() },
+            progress: SourceProgress {
+                total,
+                ..SourceProgress::default()
+            },
             positions: Vec::new(),
         }))
     }
@@ -93,7 +100,11 @@ impl SourceReader for Reader {
     fn poll(&mut self, now: Monotonic, rows_max: usize) -> Result<Poll> {
         let from = self.progress.bytes;
         loop {
-            let Some(mut open) = self.open.take().map_or_else(|| self.next_chunk(), |o| Ok(Some(o)))? else {
+            let Some(mut open) = self
+                .open
+                .take()
+                .map_or_else(|| self.next_chunk(), |o| Ok(Some(o)))?
+            else {
                 return Ok(Poll::End);
             };
             let before = open.lines.offset();
@@ -134,10 +145,17 @@ impl Reader {
             return Err(Error::bug("a chunk of no file"));
         };
         let refused = |e| unreadable(&file.path, &e);
-        let lines = Lines::open(&file.path, chunk.range, self.source.line_bytes_max).map_err(refused)?;
+        let lines =
+            Lines::open(&file.path, chunk.range, self.source.line_bytes_max).map_err(refused)?;
         let name = file.path.display().to_string();
-        self.positions.push((format!("{name}@{}", chunk.range.start), lines.first));
-        let mut open = Open { chunk, name, lines, line_ends: 0 };
+        self.positions
+            .push((format!("{name}@{}", chunk.range.start), lines.first));
+        let mut open = Open {
+            chunk,
+            name,
+            lines,
+            line_ends: 0,
+        };
         if chunk.range.start == 0
             && let Format::Csv(dialect, _) = &self.source.format
             && dialect.header
@@ -145,7 +163,11 @@ impl Reader {
             let begin = open.lines.pos;
             if read_header(*dialect, &mut open.lines, &file.path)?.is_some() {
                 let end = open.lines.pos;
-                let header = open.lines.buf().get(begin.min(end)..end).unwrap_or_default();
+                let header = open
+                    .lines
+                    .buf()
+                    .get(begin.min(end)..end)
+                    .unwrap_or_default();
                 open.line_ends = newlines(header).max(1);
             }
         }
@@ -178,7 +200,9 @@ impl Reader {
                         Fill::Lines => {}
                         Fill::TooLong => self.too_long(open)?,
                         Fill::End => {
-                            let fault = Fault::syntax::<()>(p, "the file ends within quotes").err();
+                            let fault =
+                                Fault::syntax::<()>(open.lines.pos, "the file ends within quotes")
+                                    .err();
                             self.bad_line(open, rows, fault)?;
                         }
                     }
@@ -195,7 +219,9 @@ impl Reader {
                 continue;
             }
             open.line_ends += match &source.format {
-                Format::Csv(dialect, _) if dialect.multiline => newlines(open.lines.buf().get(p..next).unwrap_or_default()),
+                Format::Csv(dialect, _) if dialect.multiline => {
+                    newlines(open.lines.buf().get(p..next).unwrap_or_default())
+                }
                 _ => 1,
             };
             open.lines.pos = next;
@@ -228,7 +254,9 @@ impl Reader {
     fn pass_over(&mut self, open: &mut Open) -> Result<()> {
         self.progress.skipped += 1;
         open.line_ends += 1;
-        open.lines.skip_line().map_err(|e| unreadable(Path::new(&open.name), &e))
+        open.lines
+            .skip_line()
+            .map_err(|e| unreadable(Path::new(&open.name), &e))
     }
 
     fn bad_record(&self, open: &Open, fault: &Fault) -> Error {
@@ -265,7 +293,10 @@ fn decode_line(format: &Format, root: &mut Record, open: &Open, row: usize) -> S
     match format {
         Format::Json => json::line(root, buf, p, row).map(Outcome::Line),
         Format::Text(layout) => {
-            let place = text::Place { file: &open.name, offset: open.lines.offset() };
+            let place = text::Place {
+                file: &open.name,
+                offset: open.lines.offset(),
+            };
             text::line(layout, root, buf, p, row, place).map(Outcome::Line)
         }
         Format::Csv(dialect, layouts) => {
@@ -280,8 +311,16 @@ fn decode_line(format: &Format, root: &mut Record, open: &Open, row: usize) -> S
 }
 
 /// Reads the header line of a CSV file and goes behind it; `None` if the file is empty.
-pub(super) fn read_header(dialect: csv::Dialect, lines: &mut Lines, path: &Path) -> Result<Option<Vec<String>>> {
-    let bad = |what: String| Error::new(ErrorCode::BadRecord, what).at("line", 1).at("file", path.display());
+pub(super) fn read_header(
+    dialect: csv::Dialect,
+    lines: &mut Lines,
+    path: &Path,
+) -> Result<Option<Vec<String>>> {
+    let bad = |what: String| {
+        Error::new(ErrorCode::BadRecord, what)
+            .at("line", 1)
+            .at("file", path.display())
+    };
     let mut fill = lines.fill();
     loop {
         match fill.map_err(|e| unreadable(path, &e))? {
@@ -308,15 +347,24 @@ fn newlines(bytes: &[u8]) -> u64 {
 
 /// The line around `column` (from 0), and a mark below it.
 fn excerpt(rest: &[u8], column: usize) -> String {
-    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len()).max(column.min(rest.len()));
+    let end = memchr::memchr(b'\n', rest)
+        .unwrap_or(rest.len())
+        .max(column.min(rest.len()));
     let line = rest.get(..end).unwrap_or_default();
-    let from = column.saturating_sub(EXCERPT_BYTES / 2).min(line.len().saturating_sub(EXCERPT_BYTES));
+    let from = column
+        .saturating_sub(EXCERPT_BYTES / 2)
+        .min(line.len().saturating_sub(EXCERPT_BYTES));
     let to = line.len().min(from + EXCERPT_BYTES);
     let shown = |range: std::ops::Range<usize>| {
         let text = String::from_utf8_lossy(line.get(range).unwrap_or_default());
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
+        text.chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect::<String>()
     };
-    let (left, right) = (if from > 0 { ".." } else { "" }, if to < line.len() { ".." } else { "" });
+    let (left, right) = (
+        if from > 0 { ".." } else { "" },
+        if to < line.len() { ".." } else { "" },
+    );
     let mark = left.len() + shown(from..column.clamp(from, to)).chars().count();
     format!("{left}{}{right}\n{:mark$}^", shown(from..to), "")
 }

@@ -35,7 +35,10 @@ pub(super) struct Text {
 pub(super) fn string(buf: &[u8], start: usize) -> Step<Text> {
     let end = plain(buf, start);
     if at(buf, end) == b'"' {
-        return Ok(Text { end, escaped: false });
+        return Ok(Text {
+            end,
+            escaped: false,
+        });
     }
     string_rest(buf, start, end)
 }
@@ -112,13 +115,19 @@ fn escape(buf: &[u8], p: usize) -> Step<(char, usize)> {
 fn unicode_escape(buf: &[u8], p: usize) -> Step<(char, usize)> {
     let first = hex4(buf, p + 2)?;
     if !(0xd800..0xe000).contains(&first) {
-        return Ok((char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), p + 6));
+        return Ok((
+            char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
+            p + 6,
+        ));
     }
     if first < 0xdc00 && at(buf, p + 6) == b'\\' && at(buf, p + 7) == b'u' {
         let second = hex4(buf, p + 8)?;
         if (0xdc00..0xe000).contains(&second) {
             let code = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-            return Ok((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), p + 12));
+            return Ok((
+                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+                p + 12,
+            ));
         }
     }
     Fault::syntax(p, "half of a surrogate pair stands alone")
@@ -170,8 +179,15 @@ pub(super) struct Number {
 pub(super) fn number(buf: &[u8], p: usize) -> Step<Number> {
     let negative = at(buf, p) == b'-';
     let first = p + usize::from(negative);
-    let mut n =
-        Number { negative, mantissa: 0, digits: 0, fraction: 0, exponent: false, point: false, end: first };
+    let mut n = Number {
+        negative,
+        mantissa: 0,
+        digits: 0,
+        fraction: 0,
+        exponent: false,
+        point: false,
+        end: first,
+    };
     digits(buf, &mut n);
     if n.end == first {
         return Fault::syntax(p, "a value is expected");
@@ -246,7 +262,10 @@ pub(super) fn word(buf: &[u8], p: usize, word: &'static [u8]) -> Step {
 #[inline]
 pub(super) fn check_depth(p: usize, depth: usize) -> Step<()> {
     if depth > DEPTH_MAX {
-        return Fault::syntax(p, format!("objects and arrays are nested deeper than {DEPTH_MAX}"));
+        return Fault::syntax(
+            p,
+            format!("objects and arrays are nested deeper than {DEPTH_MAX}"),
+        );
     }
     Ok(())
 }

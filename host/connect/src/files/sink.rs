@@ -34,7 +34,15 @@ use crate::{OptionMap, SinkRequest};
 /// Bytes handed to the system at once.
 const WRITE_BYTES: usize = 256 << 10;
 const ROLL_BYTES: u64 = 128 << 20;
-const SINK_OPTIONS: [&str; 7] = ["path", "format", "header", "timestamps", "roll_bytes", "single", "overwrite"];
+const SINK_OPTIONS: [&str; 7] = [
+    "path",
+    "format",
+    "header",
+    "timestamps",
+    "roll_bytes",
+    "single",
+    "overwrite",
+];
 
 /// Whether the options make a sink for rows of `schema`.
 pub(crate) fn check_sink(options: &OptionMap, schema: &Schema) -> Result<()> {
@@ -45,13 +53,20 @@ pub(crate) fn check_sink(options: &OptionMap, schema: &Schema) -> Result<()> {
 pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
     let plan = Plan::new(request.options, request.schema)?;
     if plan.single && request.parallelism != 1 {
-        let message = format!("a single file is written by one task, not by {}", request.parallelism);
-        return Err(Error::new(ErrorCode::GraphInvalid, message).help("give the sink the parallelism 1, or write to a folder"));
+        let message = format!(
+            "a single file is written by one task, not by {}",
+            request.parallelism
+        );
+        return Err(Error::new(ErrorCode::GraphInvalid, message)
+            .help("give the sink the parallelism 1, or write to a folder"));
     }
     let folder = plan.folder();
     fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
     clear(&plan)?;
-    Ok(Arc::new(FilesSink { plan: Arc::new(plan), waiting: Arc::default() }))
+    Ok(Arc::new(FilesSink {
+        plan: Arc::new(plan),
+        waiting: Arc::default(),
+    }))
 }
 
 /// The options of a sink, read.
@@ -74,17 +89,27 @@ impl Plan {
         if kind != Kind::Csv {
             refuse_of_csv(&options, &["header"])?;
         }
-        if kind == Kind::Text && !matches!(schema.fields.as_slice(), [f] if f.data_type == DataType::String) {
-            let message = format!("a sink of text lines takes rows of one string field, not {{{schema}}}");
-            return Err(Error::new(ErrorCode::GraphInvalid, message).help("map to one string before, or write json or csv"));
+        if kind == Kind::Text
+            && !matches!(schema.fields.as_slice(), [f] if f.data_type == DataType::String)
+        {
+            let message =
+                format!("a sink of text lines takes rows of one string field, not {{{schema}}}");
+            return Err(Error::new(ErrorCode::GraphInvalid, message)
+                .help("map to one string before, or write json or csv"));
         }
-        let times = if kind == Kind::Csv { TimeFormat::Sql } else { TimeFormat::Millis };
+        let times = if kind == Kind::Csv {
+            TimeFormat::Sql
+        } else {
+            TimeFormat::Millis
+        };
         Ok(Self {
             path,
             kind,
             header: options.flag("header", true)?,
             times: options.choice("timestamps", &TimeFormat::CHOICES, times)?,
-            roll_bytes: options.number("roll_bytes", 1, u64::MAX)?.unwrap_or(ROLL_BYTES),
+            roll_bytes: options
+                .number("roll_bytes", 1, u64::MAX)?
+                .unwrap_or(ROLL_BYTES),
             single: options.flag("single", false)?,
             overwrite: options.flag("overwrite", false)?,
             names: schema.fields.iter().map(|f| f.name.clone()).collect(),
@@ -96,7 +121,10 @@ impl Plan {
         if !self.single {
             return &self.path;
         }
-        self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        self.path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
     }
 
     /// The final name of a file, and the one that it has until then.
@@ -110,7 +138,11 @@ impl Plan {
             Some(name) if self.single => name.to_string_lossy().into_owned(),
             _ => format!("part-{task}-{number}.{extension}"),
         };
-        let place = if self.single { self.path.clone() } else { self.path.join(&last) };
+        let place = if self.single {
+            self.path.clone()
+        } else {
+            self.path.join(&last)
+        };
         (place, self.folder().join(format!(".{last}.inprogress")))
     }
 }
@@ -120,7 +152,10 @@ fn clear(plan: &Plan) -> Result<()> {
     let mut old = Vec::new();
     if plan.single {
         if plan.path.is_dir() {
-            let message = format!("output '{}' is a folder, but is to be one file", plan.path.display());
+            let message = format!(
+                "output '{}' is a folder, but is to be one file",
+                plan.path.display()
+            );
             return Err(Error::new(ErrorCode::OutputFailed, message));
         }
         old.extend(plan.path.exists().then(|| plan.path.clone()));
@@ -131,7 +166,8 @@ fn clear(plan: &Plan) -> Result<()> {
             let name = name.to_string_lossy();
             if name.starts_with("part-") {
                 old.push(entry.path());
-            } else if plan.overwrite && name.starts_with(".part-") && name.ends_with(".inprogress") {
+            } else if plan.overwrite && name.starts_with(".part-") && name.ends_with(".inprogress")
+            {
                 // A run that was killed could not clean up.
                 old.push(entry.path());
             }
@@ -145,11 +181,15 @@ fn clear(plan: &Plan) -> Result<()> {
         return Err(Error::new(ErrorCode::OutputFailed, message)
             .help("write to another place, remove it, or set the option overwrite = true"));
     }
-    old.iter().try_for_each(|p| fs::remove_file(p).map_err(|e| unwritable(p, &e)))
+    old.iter()
+        .try_for_each(|p| fs::remove_file(p).map_err(|e| unwritable(p, &e)))
 }
 
 fn unwritable(path: &Path, reason: &io::Error) -> Error {
-    Error::new(ErrorCode::OutputFailed, format!("output '{}' cannot be written: {reason}", path.display()))
+    Error::new(
+        ErrorCode::OutputFailed,
+        format!("output '{}' cannot be written: {reason}", path.display()),
+    )
 }
 
 struct FilesSink {
@@ -170,7 +210,8 @@ impl Sink for FilesSink {
     }
 
     fn finish(&self) -> Result<()> {
-        let files = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let files =
+            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         files.into_iter().try_for_each(Hidden::show)?;
         sync_folder(self.plan.folder())
     }
@@ -201,7 +242,9 @@ impl Drop for Hidden {
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| unwritable(folder, &e))
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(|e| unwritable(folder, &e))
 }
 
 struct Writer {
@@ -234,7 +277,9 @@ impl SinkWriter for Writer {
         // A file is a changelog from its beginning or not at all.
         if changes && self.part.as_ref().is_some_and(|p| !p.with_op) {
             if self.plan.single {
-                return Err(Error::bug("a changelog follows plain rows in a single file"));
+                return Err(Error::bug(
+                    "a changelog follows plain rows in a single file",
+                ));
             }
             self.roll()?;
         }
@@ -257,7 +302,10 @@ impl SinkWriter for Writer {
             self.part(false)?;
         }
         if let Some(hidden) = self.close()? {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(hidden);
+            self.waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(hidden);
         }
         Ok(())
     }
@@ -270,12 +318,24 @@ impl Writer {
             let (place, hidden) = self.plan.names_of(self.task, self.number);
             self.number += 1;
             let file = File::create(&hidden).map_err(|e| unwritable(&hidden, &e))?;
-            let hidden = Hidden { hidden, place, shown: false };
-            let mut part = Part { file, hidden, buf: Vec::with_capacity(WRITE_BYTES * 2), bytes: 0, with_op };
+            let hidden = Hidden {
+                hidden,
+                place,
+                shown: false,
+            };
+            let mut part = Part {
+                file,
+                hidden,
+                buf: Vec::with_capacity(WRITE_BYTES * 2),
+                bytes: 0,
+                with_op,
+            };
             self.plan.write_header(&mut part.buf, with_op);
             self.part = Some(part);
         }
-        self.part.as_mut().ok_or_else(|| Error::bug("no file is open"))
+        self.part
+            .as_mut()
+            .ok_or_else(|| Error::bug("no file is open"))
     }
 
     /// Ends the file in work and shows it.
@@ -289,16 +349,22 @@ impl Writer {
 
     /// Ends the file in work: all its bytes are on the disk.
     fn close(&mut self) -> Result<Option<Hidden>> {
-        let Some(mut part) = self.part.take() else { return Ok(None) };
+        let Some(mut part) = self.part.take() else {
+            return Ok(None);
+        };
         part.drain()?;
-        part.file.sync_all().map_err(|e| unwritable(&part.hidden.place, &e))?;
+        part.file
+            .sync_all()
+            .map_err(|e| unwritable(&part.hidden.place, &e))?;
         Ok(Some(part.hidden))
     }
 }
 
 impl Part {
     fn drain(&mut self) -> Result<()> {
-        self.file.write_all(&self.buf).map_err(|e| unwritable(&self.hidden.place, &e))?;
+        self.file
+            .write_all(&self.buf)
+            .map_err(|e| unwritable(&self.hidden.place, &e))?;
         self.bytes += self.buf.len() as u64;
         self.buf.clear();
         Ok(())
@@ -310,7 +376,10 @@ impl Plan {
         if self.kind != Kind::Csv || !self.header {
             return;
         }
-        let names = with_op.then_some("op").into_iter().chain(self.names.iter().map(String::as_str));
+        let names = with_op
+            .then_some("op")
+            .into_iter()
+            .chain(self.names.iter().map(String::as_str));
         for (i, name) in names.enumerate() {
             if i > 0 {
                 out.push(b',');
@@ -321,7 +390,11 @@ impl Plan {
     }
 
     fn write_row(&self, out: &mut Vec<u8>, with_op: bool, batch: &Batch, row: usize) -> Result<()> {
-        let kind = batch.kinds().and_then(|k| k.get(row)).copied().unwrap_or(RowKind::Insert as u8);
+        let kind = batch
+            .kinds()
+            .and_then(|k| k.get(row))
+            .copied()
+            .unwrap_or(RowKind::Insert as u8);
         match self.kind {
             Kind::Csv => {
                 if with_op {
@@ -352,11 +425,19 @@ impl Plan {
             }
             Kind::Text => {
                 if kind != RowKind::Insert as u8 {
-                    return Err(Error::new(ErrorCode::OutputFailed, "text lines cannot hold a changelog")
-                        .help("write json or csv, which have a column for it"));
+                    return Err(Error::new(
+                        ErrorCode::OutputFailed,
+                        "text lines cannot hold a changelog",
+                    )
+                    .help("write json or csv, which have a column for it"));
                 }
-                let lines = batch.columns().first().and_then(|c| c.as_string_opt::<i32>());
-                let line = lines.filter(|l| l.is_valid(row)).map_or("", |l| l.value(row));
+                let lines = batch
+                    .columns()
+                    .first()
+                    .and_then(|c| c.as_string_opt::<i32>());
+                let line = lines
+                    .filter(|l| l.is_valid(row))
+                    .map_or("", |l| l.value(row));
                 out.extend_from_slice(line.as_bytes());
             }
         }

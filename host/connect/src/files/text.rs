@@ -36,10 +36,17 @@ impl Layout {
     /// What each field of `needed` gets, by the rules for the `declared` record: its one string field is the line; a
     /// second one is `file`; `offset: i64` may be there. Errors: another field.
     pub(super) fn new(declared: &Schema, needed: &Schema) -> Result<Self> {
-        let strings = || declared.fields.iter().filter(|f| f.data_type == DataType::String);
+        let strings = || {
+            declared
+                .fields
+                .iter()
+                .filter(|f| f.data_type == DataType::String)
+        };
         let line = match strings().count() {
             1 => strings().next(),
-            2 => strings().find(|f| f.name != "file").filter(|_| declared.field("file").is_some()),
+            2 => strings()
+                .find(|f| f.name != "file")
+                .filter(|_| declared.field("file").is_some()),
             _ => None,
         };
         let Some(line) = line else {
@@ -51,20 +58,43 @@ impl Layout {
             ("offset", DataType::I64) => Some(Part::Offset),
             _ => None,
         };
-        if let Some(f) = declared.fields.iter().find(|f| part(&f.name, &f.data_type).is_none()) {
-            return Err(refused(&format!("cannot have the field '{}: {}'", f.name, f.data_type)));
+        if let Some(f) = declared
+            .fields
+            .iter()
+            .find(|f| part(&f.name, &f.data_type).is_none())
+        {
+            return Err(refused(&format!(
+                "cannot have the field '{}: {}'",
+                f.name, f.data_type
+            )));
         }
-        Ok(Self { fields: needed.fields.iter().filter_map(|f| part(&f.name, &f.data_type)).collect() })
+        Ok(Self {
+            fields: needed
+                .fields
+                .iter()
+                .filter_map(|f| part(&f.name, &f.data_type))
+                .collect(),
+        })
     }
 }
 
 fn refused(why: &str) -> Error {
-    Error::new(ErrorCode::GraphInvalid, format!("the record of a source of text lines {why}"))
-        .help("beside the string field for the line there may be 'file: string' and 'offset: i64'")
+    Error::new(
+        ErrorCode::GraphInvalid,
+        format!("the record of a source of text lines {why}"),
+    )
+    .help("beside the string field for the line there may be 'file: string' and 'offset: i64'")
 }
 
 /// Takes the line that begins at `p` of `buf` as row `row`.
-pub(super) fn line(layout: &Layout, root: &mut Record, buf: &[u8], p: usize, row: usize, place: Place<'_>) -> Step<Line> {
+pub(super) fn line(
+    layout: &Layout,
+    root: &mut Record,
+    buf: &[u8],
+    p: usize,
+    row: usize,
+    place: Place<'_>,
+) -> Step<Line> {
     let rest = buf.get(p..).unwrap_or_default();
     let mut end = p + memchr::memchr(b'\n', rest).unwrap_or(rest.len());
     let next = end + 1;

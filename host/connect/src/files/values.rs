@@ -8,7 +8,10 @@ use super::scan::{Number, at};
 
 /// Two digits at `p`.
 fn two(text: &[u8], p: usize) -> Option<u32> {
-    let (a, b) = (at(text, p).wrapping_sub(b'0'), at(text, p + 1).wrapping_sub(b'0'));
+    let (a, b) = (
+        at(text, p).wrapping_sub(b'0'),
+        at(text, p + 1).wrapping_sub(b'0'),
+    );
     (a < 10 && b < 10).then(|| u32::from(a) * 10 + u32::from(b))
 }
 
@@ -76,19 +79,26 @@ fn zone(text: &[u8], p: usize) -> Option<i64> {
 
 /// Powers of ten that a binary64 holds exactly.
 const EXACT_F64: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
-    1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
 /// The nearest binary64 of a number written as `text`; `None` if it is beyond the largest.
 #[inline]
 pub(super) fn float64(n: &Number, text: &[u8]) -> Option<f64> {
     // Two exact numbers and one division: the one rounding is the right one.
-    if !n.exponent && n.digits <= 15 && let Some(power) = EXACT_F64.get(n.fraction) {
+    if !n.exponent
+        && n.digits <= 15
+        && let Some(power) = EXACT_F64.get(n.fraction)
+    {
         let x = n.mantissa as f64 / power;
         return Some(if n.negative { -x } else { x });
     }
-    std::str::from_utf8(text).ok()?.parse().ok().filter(|x: &f64| x.is_finite())
+    std::str::from_utf8(text)
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|x: &f64| x.is_finite())
 }
 
 /// The nearest binary32 of a number written as `text`; `None` if it is beyond the largest.
@@ -98,7 +108,11 @@ pub(super) fn float32(n: &Number, text: &[u8]) -> Option<f32> {
         let x = n.mantissa as f32 / power as f32;
         return Some(if n.negative { -x } else { x });
     }
-    std::str::from_utf8(text).ok()?.parse().ok().filter(|x: &f32| x.is_finite())
+    std::str::from_utf8(text)
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|x: &f32| x.is_finite())
 }
 
 /// Why a decimal can't be held.
@@ -121,23 +135,42 @@ pub(super) fn decimal(text: &[u8], scale: u8) -> Result<i128, BadDecimal> {
     let (mantissa, exponent) = match text.iter().position(|b| matches!(b, b'e' | b'E')) {
         None => (text, 0),
         Some(e) => {
-            let power = text.get(e + 1..).and_then(|t| std::str::from_utf8(t).ok()).unwrap_or_default();
+            let power = text
+                .get(e + 1..)
+                .and_then(|t| std::str::from_utf8(t).ok())
+                .unwrap_or_default();
             // An exponent beyond i64 is as good as this one.
-            let far = if power.starts_with('-') { -1_000_000 } else { 1_000_000 };
-            (text.get(..e).unwrap_or_default(), power.parse::<i64>().unwrap_or(far).clamp(-1_000_000, 1_000_000))
+            let far = if power.starts_with('-') {
+                -1_000_000
+            } else {
+                1_000_000
+            };
+            (
+                text.get(..e).unwrap_or_default(),
+                power
+                    .parse::<i64>()
+                    .unwrap_or(far)
+                    .clamp(-1_000_000, 1_000_000),
+            )
         }
     };
     // The digits without their point, and how many places the point has to move to the right.
     let mut places = exponent + i64::from(scale) - n.fraction as i64;
     let mut value: i128 = 0;
     let mut zeros = 0;
-    for d in mantissa.iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0') {
+    for d in mantissa
+        .iter()
+        .filter(|b| b.is_ascii_digit())
+        .map(|b| b - b'0')
+    {
         // Zeros wait: behind the last place they say nothing.
         if d == 0 {
             zeros += 1;
             continue;
         }
-        value = grow(value, zeros + 1)?.checked_add(i128::from(d)).ok_or(BadDecimal::TooLarge)?;
+        value = grow(value, zeros + 1)?
+            .checked_add(i128::from(d))
+            .ok_or(BadDecimal::TooLarge)?;
         zeros = 0;
     }
     if value == 0 {
@@ -157,17 +190,24 @@ fn grow(value: i128, zeros: u32) -> Result<i128, BadDecimal> {
     if value == 0 {
         return Ok(0);
     }
-    10_i128.checked_pow(zeros).and_then(|p| value.checked_mul(p)).ok_or(BadDecimal::TooLarge)
+    10_i128
+        .checked_pow(zeros)
+        .and_then(|p| value.checked_mul(p))
+        .ok_or(BadDecimal::TooLarge)
 }
 
 /// Appends the bytes of standard base64 with padding; `None` if it is not that.
 pub(super) fn base64(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let last = text.len() / 4;
     for (i, four) in text.chunks_exact(4).enumerate() {
-        let padding = if i + 1 == last { four.iter().rev().take_while(|b| **b == b'=').count() } else { 0 };
+        let padding = if i + 1 == last {
+            four.iter().rev().take_while(|b| **b == b'=').count()
+        } else {
+            0
+        };
         if padding > 2 {
             return None;
         }
@@ -208,15 +248,28 @@ mod tests {
         assert_eq!(t("2024-03-09 05:59:50.000"), Some(1_709_963_990_000));
         assert_eq!(t("2024-03-09 05:59:50"), Some(1_709_963_990_000));
         assert_eq!(t("2024-03-09T05:59:50.25Z"), Some(1_709_963_990_250));
-        assert_eq!(t("2024-03-09T06:59:50.250999+01:00"), Some(1_709_963_990_250));
+        assert_eq!(
+            t("2024-03-09T06:59:50.250999+01:00"),
+            Some(1_709_963_990_250)
+        );
         assert_eq!(t("2024-03-09t05:29:50-00:30"), Some(1_709_963_990_000));
         assert_eq!(t("1969-12-31 23:59:59.999"), Some(-1));
         assert_eq!(t("0000-01-01 00:00:00"), Some(-62_167_219_200_000));
         assert_eq!(t("9999-12-31 23:59:59.999"), Some(253_402_300_799_999));
         for bad in [
-            "", "2024-03-09", "2024-02-30 00:00:00", "2024-03-09 24:00:00", "2016-12-31 23:59:60",
-            "2024-03-09 05:59:50.", "2024-03-09 05:59:50 ", "2024-03-09 05:59:50+0100", "2024-03-09 05:59:50.0000000001",
-            "2024-3-09 05:59:50", "+024-03-09 05:59:50", "2024-03-09 05:59", "2024-03-09 05:59:50x01:00",
+            "",
+            "2024-03-09",
+            "2024-02-30 00:00:00",
+            "2024-03-09 24:00:00",
+            "2016-12-31 23:59:60",
+            "2024-03-09 05:59:50.",
+            "2024-03-09 05:59:50 ",
+            "2024-03-09 05:59:50+0100",
+            "2024-03-09 05:59:50.0000000001",
+            "2024-3-09 05:59:50",
+            "+024-03-09 05:59:50",
+            "2024-03-09 05:59",
+            "2024-03-09 05:59:50x01:00",
         ] {
             assert_eq!(t(bad), None, "{bad}");
         }
@@ -233,14 +286,20 @@ mod tests {
         assert_eq!(d("1e3", 2), Ok(100_000));
         assert_eq!(d("1500e-2", 0), Ok(15));
         assert_eq!(d("0e999999999999999999999", 0), Ok(0));
-        assert_eq!(d("0.00000000000000000000000000000000000000000000", 2), Ok(0));
+        assert_eq!(
+            d("0.00000000000000000000000000000000000000000000", 2),
+            Ok(0)
+        );
         assert_eq!(d("1.25", 1), Err(BadDecimal::TooFine));
         assert_eq!(d("1e-999999999999999999999", 38), Err(BadDecimal::TooFine));
         assert_eq!(d("1e99999999999999999999", 0), Err(BadDecimal::TooLarge));
         let nines = "9".repeat(38);
         assert_eq!(d(&nines, 0), Ok(10_i128.pow(38) - 1));
         assert_eq!(d(&nines, 1), Err(BadDecimal::TooLarge));
-        assert_eq!(d(&format!("1{}", "0".repeat(38)), 0), Err(BadDecimal::TooLarge));
+        assert_eq!(
+            d(&format!("1{}", "0".repeat(38)), 0),
+            Err(BadDecimal::TooLarge)
+        );
         for bad in ["", "-", "1.", ".5", "1e", "abc", "1 ", "01", "+1", "NaN"] {
             assert_eq!(d(bad, 2), Err(BadDecimal::Malformed), "{bad}");
         }
@@ -256,18 +315,40 @@ mod tests {
         assert_eq!(b("aGk=").as_deref(), Some(&b"hi"[..]));
         assert_eq!(b("/+8A").as_deref(), Some(&[0xff, 0xef, 0][..]));
         assert_eq!(b("aA==").as_deref(), Some(&b"h"[..]));
-        for bad in ["a", "aGk", "aB==", "a===", "====", "aA==aA==", "aG_=", "aG k"] {
+        for bad in [
+            "a", "aGk", "aB==", "a===", "====", "aA==aA==", "aG_=", "aG k",
+        ] {
             assert_eq!(b(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn floats_are_the_nearest() {
-        for text in ["0", "-0", "0.1", "3.14159", "123456789012345", "1e308", "4.9e-324", "0.3", "9007199254740993", "16777217", "0.000001"] {
+        for text in [
+            "0",
+            "-0",
+            "0.1",
+            "3.14159",
+            "123456789012345",
+            "1e308",
+            "4.9e-324",
+            "0.3",
+            "9007199254740993",
+            "16777217",
+            "0.000001",
+        ] {
             let n = super::super::scan::number(text.as_bytes(), 0).ok().unwrap();
             let (x, y): (f64, f32) = (text.parse().unwrap(), text.parse().unwrap());
-            assert_eq!(float64(&n, text.as_bytes()).map(f64::to_bits), Some(x.to_bits()), "{text}");
-            assert_eq!(float32(&n, text.as_bytes()).map(f32::to_bits), y.is_finite().then(|| y.to_bits()), "{text}");
+            assert_eq!(
+                float64(&n, text.as_bytes()).map(f64::to_bits),
+                Some(x.to_bits()),
+                "{text}"
+            );
+            assert_eq!(
+                float32(&n, text.as_bytes()).map(f32::to_bits),
+                y.is_finite().then(|| y.to_bits()),
+                "{text}"
+            );
         }
         let n = super::super::scan::number(b"1e400", 0).ok().unwrap();
         assert_eq!(float64(&n, b"1e400"), None);
