@@ -1,23 +1,12 @@
-//! Random numbers and the tables made from them: SplitMix64, letters, channels.
+//! Random numbers and the table made from them: SplitMix64, channels.
 //!
 //! The state of SplitMix64 only counts, so draws that nobody needs are skipped by one multiplication.
 
 use std::hint::select_unpredictable;
 
+use super::letters;
+
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
-const LETTERS: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyzaeiost";
-
-/// The two letters of each pair of 5 bits, the first in the low byte.
-static PAIRS: [u16; 1_024] = {
-    let mut pairs = [0; 1_024];
-    let mut i = 0;
-    while i < pairs.len() {
-        pairs[i] = LETTERS[i % 32] as u16 | (LETTERS[i / 32] as u16) << 8;
-        i += 1;
-    }
-    pairs
-};
-
 /// SplitMix64's output function.
 pub(super) fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -84,15 +73,6 @@ impl Draws {
     }
 }
 
-/// The 12 letters of one draw.
-pub(super) fn twelve_letters(draw: u64, into: &mut [u8; 12]) {
-    let pair = |i: u32| u64::from(PAIRS[(draw >> (10 * i)) as usize & 1_023]);
-    let eight = pair(0) | pair(1) << 16 | pair(2) << 32 | pair(3) << 48;
-    let four = (pair(4) | pair(5) << 16) as u32;
-    into[..8].copy_from_slice(&eight.to_le_bytes());
-    into[8..].copy_from_slice(&four.to_le_bytes());
-}
-
 /// Where a bid came from: a channel's name and address. Two thirds of a cache line pair, copied as they are.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
@@ -138,10 +118,11 @@ fn draws_before(seed: u64, distance: i64) -> Draws {
 
 fn base_url(draws: &mut Draws) -> String {
     let mut five = || {
-        let mut letters = [0; 12];
-        twelve_letters(draws.next(), &mut letters);
+        let mut letters = [[0; 12]];
+        letters::fill(draws, &mut letters);
         letters
             .iter()
+            .flatten()
             .take(5)
             .map(|b| char::from(*b))
             .collect::<String>()

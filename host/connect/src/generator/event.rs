@@ -6,7 +6,8 @@
 use std::hint::select_unpredictable;
 
 use super::columns::{Ints, Text};
-use super::draws::{COLD_COUNT, Channel, Draws, HOT_COUNT, NAME_MAX, URL_MAX, twelve_letters};
+use super::draws::{COLD_COUNT, Channel, Draws, HOT_COUNT, NAME_MAX, URL_MAX};
+use super::letters;
 
 /// Numbers and rows of the events of one kind in a batch, in the order of the rows.
 #[derive(Debug, Default)]
@@ -465,9 +466,7 @@ impl Bids {
             self.extra.begin(*row);
             // The most draws that a text may need, whatever its length: a loop that ends early is not predicted.
             let room: &mut [u8; BID_EXTRA_ROOM] = self.extra.room();
-            for twelve in room.as_chunks_mut().0 {
-                twelve_letters(draws.next(), twelve);
-            }
+            letters::fill(&mut draws, room.as_chunks_mut().0);
             self.extra.advance(len);
             self.extra.end();
         }

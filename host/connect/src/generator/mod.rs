@@ -15,6 +15,7 @@ mod columns;
 mod draws;
 mod event;
 mod keys;
+mod letters;
 mod pace;
 mod plan;
 mod settings;
