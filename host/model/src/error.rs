@@ -64,6 +64,8 @@ codes! {
         "The file, folder or object that the command names does not exist. Check the spelling and the folder that you are in.";
     Settings "PLT-0003" Usage "a setting is not understood"
         "A settings file or a PELTON_ variable has an unknown key or a value of the wrong type. `pelton config show --origin` prints each value and where it comes from.";
+    Conflict "PLT-0004" Usage "it is already there"
+        "The command would overwrite something that exists. Choose another name, or remove what is there.";
     NotAComponent "PLT-0101" BadJob "not a component"
         "The file is not a WebAssembly component: it is empty, truncated, a core module, text, or something else. `pelton build` makes components.";
     ComponentTooLarge "PLT-0102" LimitReached "the component is too large"
@@ -104,6 +106,8 @@ codes! {
         "The state of a task is larger than `state-bytes` allows. The message names the operator. Raise it with `--limit state-bytes=N`, or keep less: windows, timers that clear, fewer keys.";
     Overflow "PLT-0209" BadInput "an aggregate overflowed"
         "A sum does not fit its type. Pelton never wraps silently: widen the field, or filter the rows.";
+    Cancelled "PLT-0210" Retry "a call was cancelled"
+        "The job was told to end while a function ran; what the call was about has not happened. This is no fault of the function.";
     InputMissing "PLT-0301" Environment "an input cannot be read"
         "A file or folder that a source reads does not exist, or may not be read. The message has the path and the system's reason.";
     BadRecord "PLT-0302" BadInput "a record cannot be decoded"

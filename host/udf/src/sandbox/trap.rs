@@ -1,0 +1,199 @@
+//! Why a guest stopped, in words for the function's author.
+
+use pelton_model::{Error, ErrorCode};
+use wasmtime::{Trap, WasmBacktrace};
+
+use super::guest::State;
+use super::limits::Stopped;
+use crate::convert::wire::Failure;
+
+/// Frames of a backtrace that are shown.
+const FRAMES_MAX: usize = 24;
+/// As many frames of one function among the innermost are a recursion.
+const RECURSION_FRAMES: usize = 8;
+
+const OUTPUT_HELP: &str =
+    "emit less for one row, or raise the limit with --limit output-bytes-max=N";
+
+/// Why a call did not answer.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The guest says that it cannot go on. The instance lives.
+    Failure(Failure),
+    /// The guest was stopped. The instance is dead.
+    Trap(Trapped),
+    /// The host's own affair: an argument that is not what was agreed.
+    Host(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// A trap, or a limit that was reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Trapped {
+    pub(crate) code: ErrorCode,
+    /// What it did: goes on from the name of a function.
+    pub(crate) message: String,
+    pub(crate) backtrace: Option<String>,
+    pub(crate) help: Option<&'static str>,
+}
+
+impl From<Error> for Trapped {
+    /// An answer that was refused, as a reason to stop.
+    fn from(refused: Error) -> Self {
+        let help = (refused.code() == ErrorCode::OutputLimit).then_some(OUTPUT_HELP);
+        Self {
+            code: refused.code(),
+            message: refused.message().to_string(),
+            backtrace: None,
+            help,
+        }
+    }
+}
+
+impl Trapped {
+    /// An error about this function, or whatever `who` names.
+    pub(crate) fn error(&self, who: &str) -> Error {
+        let mut error = Error::new(self.code, format!("{who} {}", self.message));
+        if let Some(help) = self.help {
+            error = error.help(help);
+        }
+        if let Some(backtrace) = &self.backtrace {
+            error = error.detail(backtrace.clone());
+        }
+        error
+    }
+}
+
+/// Whatever stopped a call.
+pub(crate) fn of(error: wasmtime::Error, state: &mut State) -> Trapped {
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    let shown = backtrace.map(show).filter(|text| !text.is_empty());
+    let (code, message, help) = if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        of_stop(stopped, state.memory.bytes_max)
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        of_trap(*trap, backtrace, state.log.panic.take())
+    } else if error.to_string().contains("fuel allocated for hostcalls") {
+        (
+            ErrorCode::OutputLimit,
+            "returned more than one call may return".into(),
+            Some(OUTPUT_HELP),
+        )
+    } else {
+        // The canonical ABI's own checks: pointers, discriminants, text.
+        let message = format!("returned what cannot be read: {}", error.root_cause());
+        (ErrorCode::BadReply, message, None)
+    };
+    Trapped {
+        code,
+        message,
+        backtrace: shown,
+        help,
+    }
+}
+
+/// What stopped an instance before its first call.
+pub(crate) fn starting(error: wasmtime::Error, state: &mut State) -> Error {
+    if error.is::<Stopped>() || error.is::<Trap>() {
+        return of(error, state).error("the component, while it was started,");
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Error::new(
+            ErrorCode::Io,
+            "no instance is left: too many tasks run in this process",
+        )
+        .help("lower the parallelism, or run fewer jobs at once");
+    }
+    Error::new(
+        ErrorCode::CompileFailed,
+        format!("the component cannot be started: {error:#}"),
+    )
+}
+
+fn of_stop(stopped: &Stopped, memory_max: usize) -> (ErrorCode, String, Option<&'static str>) {
+    let message = stopped.to_string();
+    match stopped {
+        Stopped::Cpu(_) => (
+            ErrorCode::CpuLimit,
+            format!("{message} in one call"),
+            Some(
+                "it may loop for ever; raise the limit with --limit cpu-ms-per-call=N if the work is honest",
+            ),
+        ),
+        Stopped::Memory { .. } => (
+            ErrorCode::MemoryLimit,
+            format!("{message}, and {memory_max} are allowed"),
+            Some("keep less in the function, or raise the limit with --limit memory-bytes=N"),
+        ),
+        Stopped::Table { .. } => (ErrorCode::MemoryLimit, message, None),
+        Stopped::Cancelled => (ErrorCode::Cancelled, message, None),
+        Stopped::Misuse(_) => (ErrorCode::Trap, message, None),
+    }
+}
+
+fn of_trap(
+    trap: Trap,
+    backtrace: Option<&WasmBacktrace>,
+    panic: Option<String>,
+) -> (ErrorCode, String, Option<&'static str>) {
+    const STACK: &str = "the most frequent reason is a recursion without an end";
+    match (trap, panic) {
+        (Trap::StackOverflow, _) => (
+            ErrorCode::StackLimit,
+            "recursed too deeply: its call stack is exhausted".into(),
+            Some(STACK),
+        ),
+        // A guest keeps large locals on a stack in its own memory, below everything else: its end is this trap.
+        (Trap::MemoryOutOfBounds, _) if backtrace.is_some_and(recurses) => (
+            ErrorCode::StackLimit,
+            "recursed too deeply: its stack in memory is exhausted".into(),
+            Some(STACK),
+        ),
+        (_, Some(panic)) => (ErrorCode::Trap, format!("panicked: {panic}"), None),
+        (trap, None) => {
+            let text = trap.to_string();
+            let text = text.strip_prefix("wasm trap: ").unwrap_or(&text);
+            (ErrorCode::Trap, format!("trapped: {text}"), None)
+        }
+    }
+}
+
+fn recurses(backtrace: &WasmBacktrace) -> bool {
+    let frames = backtrace.frames();
+    frames.iter().take(RECURSION_FRAMES).any(|one| {
+        let same = |f: &&wasmtime::FrameInfo| f.func_index() == one.func_index();
+        frames.iter().filter(same).count() >= RECURSION_FRAMES
+    })
+}
+
+/// The frames, innermost first: `function, at file:line`. Without addresses, which tell nothing to an author.
+fn show(backtrace: &WasmBacktrace) -> String {
+    let text = backtrace.to_string();
+    let mut lines = Vec::new();
+    for line in text.lines().skip(1) {
+        let line = line.trim_end();
+        if line.starts_with("note:") {
+            continue;
+        }
+        // `   3:   0x1f2a - <unknown>!name`: the number, the address and the module's name are left out.
+        let name = line
+            .split_once(" - ")
+            .map_or(line, |(_, name)| name)
+            .trim_start();
+        let name = name.split_once('!').map_or(name, |(_, name)| name);
+        match name.strip_prefix("at ") {
+            Some(place) => lines.push(format!("    at {place}")),
+            None => lines.push(format!("  in {name}")),
+        }
+    }
+    let frames = lines.iter().filter(|l| l.starts_with("  in ")).count();
+    if frames > FRAMES_MAX {
+        lines.truncate(2 * FRAMES_MAX);
+        lines.push("  ...".into());
+    }
+    lines.join("\n")
+}
