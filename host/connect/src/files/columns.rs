@@ -80,7 +80,10 @@ pub(super) struct Record {
 pub(super) struct Name {
     pub(super) plain: String,
     /// `"name":`, empty if the name must be escaped in JSON.
-    pub(super) quoted: Vec<u8>,
+    quoted: Vec<u8>,
+    /// The first 16 bytes of it, and which of their bits count.
+    head: u128,
+    mask: u128,
 }
 
 impl Runs {
@@ -175,10 +178,29 @@ impl Name {
         } else {
             Vec::new()
         };
+        let word = |byte: fn(u8) -> u8| {
+            let bytes = quoted.iter().take(16).enumerate();
+            bytes.fold(0, |word, (i, b)| word | u128::from(byte(*b)) << (8 * i))
+        };
         Self {
             plain: name.to_string(),
+            head: word(|b| b),
+            mask: word(|_| 0xff),
             quoted,
         }
+    }
+
+    /// The place behind this name, quoted, and its colon, if that is what stands at `p`.
+    #[inline(always)]
+    pub(super) fn behind(&self, buf: &[u8], p: usize) -> Option<usize> {
+        let rest = buf.get(p..)?;
+        let same = match rest.first_chunk::<16>() {
+            // Most names end within: one comparison, no call.
+            Some(first) if (u128::from_le_bytes(*first) ^ self.head) & self.mask != 0 => false,
+            Some(_) if self.quoted.len() <= 16 => !self.quoted.is_empty(),
+            _ => !self.quoted.is_empty() && rest.starts_with(&self.quoted),
+        };
+        same.then_some(p + self.quoted.len())
     }
 }
 

@@ -91,11 +91,8 @@ fn object(record: &mut Record, buf: &[u8], p: usize, row: usize, depth: usize) -
 #[inline(always)]
 fn field(record: &mut Record, last: usize, buf: &[u8], p: usize) -> Step<(Option<usize>, usize)> {
     let guess = record.next.get(last).copied().unwrap_or(0);
-    if let Some(name) = record.names.get(guess)
-        && !name.quoted.is_empty()
-        && buf.get(p..).is_some_and(|b| b.starts_with(&name.quoted))
-    {
-        return Ok((Some(guess), space(buf, p + name.quoted.len())));
+    if let Some(value_at) = record.names.get(guess).and_then(|n| n.behind(buf, p)) {
+        return Ok((Some(guess), space(buf, value_at)));
     }
     let (text, value_at) = key(buf, p)?;
     let found = lookup(record, buf, p + 1, text.end, text.escaped)?;

@@ -236,3 +236,38 @@ pub(super) fn count_lines(path: &Path, gzip: bool, offset: u64) -> io::Result<u6
         count += memchr::memchr_iter(b'\n', buf.get(..n).unwrap_or_default()).count() as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in");
+        std::fs::write(&path, format!("a\n{}\nb\n", "x".repeat(8 << 20))).unwrap();
+        let range = Range {
+            start: 0,
+            end: u64::MAX,
+            gzip: false,
+        };
+        let mut lines = Lines::open(&path, range, 1_000).unwrap();
+        assert_eq!(lines.fill().unwrap(), Fill::Lines);
+        lines.pos = lines.safe;
+        assert_eq!(lines.fill().unwrap(), Fill::TooLong);
+        lines.skip_line().unwrap();
+        assert_eq!(
+            lines.buf().get(lines.pos..lines.safe),
+            Some(b"b\n".as_slice())
+        );
+        assert_eq!(lines.offset(), 2 + (8 << 20) + 1);
+        assert!(
+            lines.buf.capacity() < 2 * READ_BYTES,
+            "{}",
+            lines.buf.capacity()
+        );
+        lines.pos = lines.safe;
+        assert_eq!(lines.fill().unwrap(), Fill::End);
+        assert_eq!(count_lines(&path, false, lines.offset()).unwrap(), 3);
+    }
+}

@@ -1,5 +1,6 @@
 //! The source and the sink as their users see them.
 
+mod bad_files;
 mod bad_input;
 mod decode;
 mod random;
