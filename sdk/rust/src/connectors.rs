@@ -1,0 +1,102 @@
+//! Sources and sinks: names of the host's connectors and their options as text. The host does all the rest.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use crate::bindings::exports::pelton::job::graph::Connector as WitConnector;
+use crate::bindings::pelton::job::types::Param;
+use crate::value::Schema;
+
+/// A source or a sink of the host: a kind and options.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    kind: String,
+    options: BTreeMap<String, String>,
+}
+
+impl Connector {
+    /// A connector by the name that the host knows it by.
+    pub fn new(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), options: BTreeMap::new() }
+    }
+
+    /// Sets an option.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl Display) -> Self {
+        self.options.insert(name.into(), value.to_string());
+        self
+    }
+
+    pub(crate) fn into_wit(self, schema: Schema) -> WitConnector {
+        let options = self.options.into_iter().map(|(name, value)| Param { name, value }).collect();
+        WitConnector { name: self.kind, options, schema }
+    }
+}
+
+/// Files: read whole, written rolling.
+pub mod files {
+    use super::{Connector, Display};
+
+    fn of(path: impl Display, format: &str) -> Connector {
+        Connector::new("files").option("path", path).option("format", format)
+    }
+
+    /// The lines of a file, of all files of a folder, or of those that a glob names. The record has one text field,
+    /// that gets the line.
+    pub fn lines(path: impl Display) -> Connector {
+        of(path, "text")
+    }
+
+    /// JSON Lines, read into the record's fields by name.
+    pub fn json(path: impl Display) -> Connector {
+        of(path, "json")
+    }
+
+    /// CSV, read into the record's fields by the header's names, or in order: `.option("header", false)`,
+    /// `.option("delimiter", ";")`.
+    pub fn csv(path: impl Display) -> Connector {
+        of(path, "csv")
+    }
+
+    /// Writes JSON Lines into a folder.
+    pub fn json_sink(folder: impl Display) -> Connector {
+        json(folder)
+    }
+
+    /// Writes CSV into a folder; with a header: `.option("header", true)`.
+    pub fn csv_sink(folder: impl Display) -> Connector {
+        csv(folder)
+    }
+
+    /// Writes the one text field of a record as lines into a folder.
+    pub fn lines_sink(folder: impl Display) -> Connector {
+        lines(folder)
+    }
+}
+
+/// Events that the host makes up.
+pub mod generator {
+    use super::{Connector, Display};
+
+    /// So many Nexmark events.
+    pub fn nexmark(events: impl Display) -> Connector {
+        Connector::new("generator").option("events", events)
+    }
+
+    /// One of the named sets of Nexmark events: `10k`, `200k`.
+    pub fn set(name: impl Display) -> Connector {
+        Connector::new("generator").option("set", name)
+    }
+}
+
+/// Prints each row on the standard output.
+#[must_use]
+pub fn print() -> Connector {
+    Connector::new("print")
+}
+
+/// Takes rows and forgets them.
+#[must_use]
+pub fn blackhole() -> Connector {
+    Connector::new("blackhole")
+}

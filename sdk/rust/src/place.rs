@@ -1,0 +1,54 @@
+//! Which row a call is at, so that a panic can name it.
+
+use std::cell::{Cell, RefCell};
+use std::panic::PanicHookInfo;
+use std::rc::Rc;
+
+use crate::host;
+
+const NO_ROW: usize = usize::MAX;
+
+thread_local! {
+    static ROW: Cell<usize> = const { Cell::new(NO_ROW) };
+    static ORIGIN: RefCell<Option<Rc<Vec<u32>>>> = const { RefCell::new(None) };
+}
+
+/// A function begins to work on rows, whose place in the call's batch `origin` gives.
+pub(crate) fn enter(origin: Option<&Rc<Vec<u32>>>) {
+    ROW.set(NO_ROW);
+    ORIGIN.set(origin.cloned());
+}
+
+#[inline(always)]
+pub(crate) fn set(row: usize) {
+    ROW.set(row);
+}
+
+/// No function is at work.
+pub(crate) fn leave() {
+    ROW.set(NO_ROW);
+    ORIGIN.take();
+}
+
+fn row() -> Option<usize> {
+    let row = ROW.get();
+    if row == NO_ROW {
+        return None;
+    }
+    ORIGIN.try_with(|o| o.try_borrow().ok()?.as_ref().map_or(Some(row), |o| o.get(row).map(|r| *r as usize))).ok()?
+}
+
+/// What a panic says, with its place in the code and in the batch.
+fn describe(info: &PanicHookInfo<'_>) -> String {
+    let message = info.payload_as_str().unwrap_or("panic");
+    let place = info.location().map_or(String::new(), |l| format!(", at {}:{}", l.file(), l.line()));
+    let row = row().map_or(String::new(), |row| format!(", in row {row} of the batch"));
+    format!("{message}{place}{row}")
+}
+
+/// Panics are told to the host before the trap that they end in.
+pub(crate) fn hook_panics() {
+    if cfg!(target_family = "wasm") {
+        std::panic::set_hook(Box::new(|info| host::panic(&describe(info))));
+    }
+}
