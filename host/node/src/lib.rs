@@ -1,1 +1,20 @@
-//! placeholder
+//! The one room that knows all others: settings, the command line, and how the rooms are plugged together.
+//! Needs: every crate of the host. Refuses: rules of its own about data, state or time; those live below.
+
+mod build;
+mod case;
+mod cli;
+mod console;
+mod embedded;
+mod explain;
+mod live;
+pub mod local;
+mod metrics;
+mod process;
+mod report;
+mod settings;
+mod signal;
+mod summary;
+mod wire_up;
+
+pub use cli::main;

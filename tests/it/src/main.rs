@@ -1,1 +1,15 @@
+//! The real binary, from outside: what it prints, what it leaves on the disk, how it exits. A module per topic.
+//! Needs: `pelton`, named by `PELTON_BIN` or built at `target/debug/pelton`. Refuses: to look inside.
+
+#[cfg(test)]
+mod bad_files;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod new_project;
+#[cfg(test)]
+mod pelton;
+#[cfg(test)]
+mod settings;
+
 fn main() {}

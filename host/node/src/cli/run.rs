@@ -1,0 +1,169 @@
+//! `pelton run FILE`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use pelton_model::Result;
+
+use crate::console::{Console, Format, GuestLog, Stdout, write_err, write_out};
+use crate::live::{Line, drive};
+use crate::metrics::Endpoint;
+use crate::report::{Exit, Failure, Outcome};
+use crate::settings::{self, Flags, Settings};
+use crate::signal::Interrupt;
+use crate::summary::Summary;
+use crate::wire_up::{Surroundings, accept, open, parse_params};
+
+use super::Session;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The component
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// A parameter of the job
+    #[arg(long, value_name = "NAME=VALUE")]
+    param: Vec<String>,
+    /// The job's name, instead of its own
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Serve the job's counters to Prometheus, at such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
+}
+
+/// Flags that stand for settings.
+#[derive(Debug, Args)]
+pub(super) struct SettingsArgs {
+    /// Tasks of each operator that has no parallelism of its own
+    #[arg(short, long, value_name = "N")]
+    parallelism: Option<String>,
+    /// Key groups of the job
+    #[arg(long, value_name = "N")]
+    max_parallelism: Option<String>,
+    /// The most rows of a batch
+    #[arg(long, value_name = "N")]
+    batch_rows: Option<String>,
+    /// What the job may use, such as memory-bytes=512MiB
+    #[arg(long, value_name = "NAME=VALUE")]
+    limit: Vec<String>,
+}
+
+impl SettingsArgs {
+    /// The settings with these flags above all.
+    pub(super) fn load(&self, mut flags: Flags) -> Result<Settings> {
+        flags.set(
+            "run.parallelism",
+            "--parallelism",
+            self.parallelism.as_ref(),
+        );
+        flags.set(
+            "run.max-parallelism",
+            "--max-parallelism",
+            self.max_parallelism.as_ref(),
+        );
+        flags.set("run.batch-rows", "--batch-rows", self.batch_rows.as_ref());
+        flags.limits(&self.limit)?;
+        settings::load(&flags)
+    }
+}
+
+pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
+    let settings = args.settings.load(session.flags())?;
+    let params = parse_params(&args.param)?;
+    let accepted = accept(&args.file, params, &settings, args.name.as_deref())?;
+    let endpoint = args.metrics.as_deref().map(Endpoint::listen).transpose()?;
+    if let Some(endpoint) = &endpoint {
+        session
+            .console
+            .say(&format!("metrics: http://{}/metrics", endpoint.address));
+    }
+    let interrupt = Interrupt::listen()?;
+    let live =
+        session.console.terminal && !session.console.quiet && !session.console.format.is_json();
+    let mut shown = Shown {
+        line: live.then(|| Line::new(&accepted.graph)),
+        ..Shown::default()
+    };
+    let name = accepted.graph.name.clone();
+    let stdout = Stdout::new(shown.on_screen.clone());
+    let around = Surroundings {
+        output: stdout.output(),
+        log: Arc::new(GuestLog {
+            console: session.console.clone(),
+            live_line: shown.on_screen.clone(),
+        }),
+        stop: interrupt.flag(),
+    };
+    let ended = open(accepted, &settings, around).and_then(|job| {
+        drive(job, &interrupt.flag(), &mut |progress, now| {
+            if let Some(endpoint) = &endpoint {
+                endpoint.publish(&name, progress);
+            }
+            if let Some(text) = shown
+                .line
+                .as_mut()
+                .and_then(|line| line.next(progress, now))
+            {
+                shown.show(&text);
+            }
+        })
+    });
+    shown.clear();
+    let summary = ended.map_err(|error| failed(error, &stdout))?;
+    report(&summary, &session.console)?;
+    Ok(interrupt
+        .exit()
+        .filter(|_| summary.outcome == "cancelled")
+        .unwrap_or(Exit::DONE))
+}
+
+/// A closed standard output is nothing that the job has done.
+fn failed(error: pelton_model::Error, stdout: &Stdout) -> Failure {
+    match stdout.has_failed() {
+        true => Failure {
+            error,
+            exit: Exit(1),
+        },
+        false => Failure::of_running_job(error),
+    }
+}
+
+/// The summary is the result of the command where programs read it; for people the job's rows are.
+fn report(summary: &Summary, console: &Console) -> Result<()> {
+    match console.format {
+        Format::Json | Format::Jsonl => write_out(&format!("{}\n", summary.object())),
+        Format::Table | Format::Name => {
+            console.say(summary.text().trim_end());
+            Ok(())
+        }
+    }
+}
+
+/// The live line on the terminal, and whether it is there at the moment.
+#[derive(Default)]
+struct Shown {
+    line: Option<Line>,
+    on_screen: Arc<AtomicBool>,
+}
+
+impl Shown {
+    fn show(&self, text: &str) {
+        self.on_screen
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        write_err(&format!("\r\x1b[K{text}"));
+    }
+
+    fn clear(&self) {
+        if self
+            .on_screen
+            .swap(false, std::sync::atomic::Ordering::Relaxed)
+        {
+            write_err("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The settings of this binary: one small tree, and where each value comes from.
+//! Needs: model's limits. Invariant: a flag beats `PELTON_SECTION__KEY`, beats the `--config` file, beats
+//! `pelton.toml`, beats the user's file, beats the default. Refuses: a key that it does not know.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use pelton_model::limits::{BATCH_ROWS_MAX, KEY_GROUPS_MAX, Limits, PARALLELISM_MAX};
+use pelton_model::{Error, ErrorCode, Result};
+
+mod sources;
+mod value;
+
+pub(crate) use sources::{Flags, load};
+pub(crate) use value::nearest;
+use value::{Kind, parse};
+
+/// Everything that can be set, as the rest of the node gets it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Settings {
+    /// Tasks of an operator that has no parallelism of its own.
+    pub(crate) parallelism: u32,
+    /// Key groups of a job.
+    pub(crate) max_parallelism: u32,
+    /// The most rows of a batch.
+    pub(crate) batch_rows: usize,
+    /// What may be deleted at any time: compiled components, the SDK's sources.
+    pub(crate) cache_dir: PathBuf,
+    /// What a job may use.
+    pub(crate) limits: Limits,
+    /// Each value with its origin, in the order of the tree.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// One value and where it comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+    pub(crate) about: &'static str,
+}
+
+/// Where a value comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    Default,
+    File(PathBuf),
+    Variable(String),
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// Values of one origin, as text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Layer {
+    pairs: Vec<(String, String, Origin)>,
+}
+
+/// What holds where nobody says anything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Defaults {
+    parallelism: u32,
+    cache_dir: PathBuf,
+}
+
+/// One row of the tree.
+struct Key {
+    name: String,
+    about: &'static str,
+    kind: Kind,
+    default: String,
+}
+
+fn tree(defaults: &Defaults) -> Vec<Key> {
+    let key = |name: &str, about, kind, default: String| Key {
+        name: name.to_owned(),
+        about,
+        kind,
+        default,
+    };
+    let parallelism = Kind::Count {
+        max: u64::from(PARALLELISM_MAX),
+    };
+    let groups = Kind::Count {
+        max: u64::from(KEY_GROUPS_MAX),
+    };
+    let rows = Kind::Count {
+        max: BATCH_ROWS_MAX as u64,
+    };
+    let mut keys = vec![
+        key(
+            "run.parallelism",
+            "tasks of an operator; by default the number of cores",
+            parallelism,
+            defaults.parallelism.to_string(),
+        ),
+        key(
+            "run.max-parallelism",
+            "key groups of a job",
+            groups,
+            "128".into(),
+        ),
+        key(
+            "run.batch-rows",
+            "the most rows of a batch",
+            rows,
+            "8192".into(),
+        ),
+        key(
+            "cache.dir",
+            "compiled components and the SDK's sources",
+            Kind::Path,
+            defaults.cache_dir.display().to_string(),
+        ),
+    ];
+    let limits = Limits::default();
+    keys.extend(Limits::NAMES.iter().map(|(name, about)| {
+        let default = limits.get(name).unwrap_or_default().to_string();
+        let kind = if name.contains("-ms-") {
+            Kind::Millis
+        } else {
+            Kind::Bytes
+        };
+        key(&format!("limits.{name}"), about, kind, default)
+    }));
+    keys
+}
+
+/// Puts the layers together, the first one winning.
+fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
+    let tree = tree(defaults);
+    for (key, _, origin) in layers.iter().flat_map(|l| &l.pairs) {
+        if !tree.iter().any(|k| k.name == *key) {
+            return Err(unknown(key, origin, &tree));
+        }
+    }
+    let mut settings = Settings {
+        parallelism: 0,
+        max_parallelism: 0,
+        batch_rows: 0,
+        cache_dir: PathBuf::new(),
+        limits: Limits::default(),
+        entries: Vec::new(),
+    };
+    for key in tree {
+        let found = layers
+            .iter()
+            .flat_map(|l| &l.pairs)
+            .find(|(name, ..)| *name == key.name);
+        let (text, origin) = match found {
+            Some((_, text, origin)) => (text.clone(), origin.clone()),
+            None => (key.default.clone(), Origin::Default),
+        };
+        let bad = |why: String| {
+            refused(&origin, format!("setting '{}' {why}", key.name))
+                .help(format!("it takes {}", key.kind))
+        };
+        let value = settings.set(&key, &text).map_err(bad)?;
+        settings.entries.push(Entry {
+            key: key.name,
+            value,
+            origin,
+            about: key.about,
+        });
+    }
+    Ok(settings)
+}
+
+impl Settings {
+    /// Sets one field; returns the value as it is shown. The error is the end of a sentence about the setting.
+    fn set(&mut self, key: &Key, text: &str) -> Result<String, String> {
+        if let Kind::Path = key.kind {
+            if text.is_empty() {
+                return Err("is empty".to_owned());
+            }
+            self.cache_dir = PathBuf::from(text);
+            return Ok(text.to_owned());
+        }
+        let number = parse(key.kind, text)?;
+        match key.name.as_str() {
+            "run.parallelism" => self.parallelism = u32::try_from(number).unwrap_or(u32::MAX),
+            "run.max-parallelism" => {
+                self.max_parallelism = u32::try_from(number).unwrap_or(u32::MAX)
+            }
+            "run.batch-rows" => self.batch_rows = usize::try_from(number).unwrap_or(usize::MAX),
+            other => {
+                let limit = other.strip_prefix("limits.").unwrap_or(other);
+                self.limits
+                    .set(limit, number)
+                    .map_err(|e| format!("is not allowed: {}", e.message()))?;
+            }
+        }
+        Ok(number.to_string())
+    }
+}
+
+fn refused(origin: &Origin, message: String) -> Error {
+    match origin {
+        Origin::Flag(_) => Error::new(ErrorCode::Usage, message),
+        Origin::File(path) => Error::new(ErrorCode::Settings, message).at("file", path.display()),
+        Origin::Variable(name) => Error::new(ErrorCode::Settings, message).at("variable", name),
+        Origin::Default => Error::bug(message),
+    }
+}
+
+fn unknown(key: &str, origin: &Origin, tree: &[Key]) -> Error {
+    let names: Vec<&str> = tree.iter().map(|k| k.name.as_str()).collect();
+    if let (Origin::Flag(_), Some(limit)) = (origin, key.strip_prefix("limits.")) {
+        let limits: Vec<&str> = Limits::NAMES.iter().map(|(n, _)| *n).collect();
+        let near = nearest(limit, &limits)
+            .map(|n| format!(", did you mean '{n}'?"))
+            .unwrap_or_default();
+        return refused(origin, format!("there is no limit '{limit}'{near}"))
+            .help(format!("the limits are: {}", limits.join(", ")));
+    }
+    let near = nearest(key, &names)
+        .map(|n| format!(", did you mean '{n}'?"))
+        .unwrap_or_default();
+    refused(origin, format!("there is no setting '{key}'{near}"))
+        .help("`pelton config show` lists what there is")
+}
+
+/// The user's own folders; where there is no home, a temporary one stands in for the cache.
+fn folders() -> (PathBuf, Option<PathBuf>) {
+    use etcetera::BaseStrategy as _;
+    match etcetera::choose_base_strategy() {
+        Ok(base) => (
+            base.cache_dir().join("pelton"),
+            Some(base.config_dir().join("pelton").join("pelton.toml")),
+        ),
+        Err(_) => (std::env::temp_dir().join("pelton-cache"), None),
+    }
+}
+
+/// The file that belongs to the folder one works in.
+const PROJECT_FILE: &str = "pelton.toml";
+
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(1).min(PARALLELISM_MAX)
+}
+
+fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
+#[cfg(test)]
+mod tests;

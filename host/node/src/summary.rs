@@ -1,0 +1,148 @@
+//! What is left to say of a job that has ended.
+//! Needs: local's progress, process.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::local::Progress;
+use crate::process;
+
+/// The figures of one run.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) kind: &'static str,
+    pub(crate) job: String,
+    /// `finished` or `cancelled`.
+    pub(crate) outcome: &'static str,
+    pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) late: u64,
+    pub(crate) skipped: u64,
+    pub(crate) seconds: f64,
+    pub(crate) rows_per_second: f64,
+    /// Of the whole process, since its start.
+    pub(crate) cpu_seconds: f64,
+    /// Of the whole process.
+    pub(crate) peak_memory_bytes: u64,
+    pub(crate) operators: Vec<OperatorSummary>,
+}
+
+/// One operator's counters over all its tasks.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct OperatorSummary {
+    pub(crate) name: String,
+    pub(crate) tasks: usize,
+    pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) late: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Summary {
+    pub(crate) fn new(job: String, finished: bool, progress: &Progress, nanos: u64) -> Self {
+        let seconds = nanos as f64 / 1e9;
+        let operators = progress.operators.iter().map(|op| OperatorSummary {
+            name: op.name.clone(),
+            tasks: op.tasks.len(),
+            rows_in: op.tasks.iter().map(|t| t.rows_in).sum(),
+            rows_out: op.tasks.iter().map(|t| t.rows_out).sum(),
+            late: op.tasks.iter().map(|t| t.late).sum(),
+            skipped: op.tasks.iter().map(|t| t.skipped).sum(),
+        });
+        Self {
+            kind: "run-summary",
+            job,
+            outcome: if finished { "finished" } else { "cancelled" },
+            rows_in: progress.rows_in,
+            rows_out: progress.rows_out,
+            late: progress.late,
+            skipped: progress.skipped,
+            seconds: thousandths(seconds),
+            rows_per_second: thousandths(progress.rows_in as f64 / seconds.max(1e-9)),
+            cpu_seconds: process::cpu_seconds(),
+            peak_memory_bytes: process::peak_memory_bytes(),
+            operators: operators.collect(),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mib = self.peak_memory_bytes as f64 / f64::from(1 << 20);
+        let rows = [
+            ("rows in", grouped(self.rows_in)),
+            ("rows out", grouped(self.rows_out)),
+            ("late", grouped(self.late)),
+            ("skipped", grouped(self.skipped)),
+            ("seconds", format!("{:.3}", self.seconds)),
+            ("rows per second", grouped(self.rows_per_second as u64)),
+            ("CPU seconds", format!("{:.2}", self.cpu_seconds)),
+            ("peak memory", format!("{mib:.1} MiB")),
+        ];
+        let lines = rows
+            .iter()
+            .map(|(name, value)| format!("  {name:<16}{value:>16}\n"));
+        format!(
+            "job '{}' {}\n{}",
+            self.job,
+            self.outcome,
+            lines.collect::<String>()
+        )
+    }
+
+    /// For programs.
+    pub(crate) fn object(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_else(|_| json!({"kind": self.kind}))
+    }
+}
+
+fn thousandths(x: f64) -> f64 {
+    (x * 1_000.0).round() / 1_000.0
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let shown: Vec<String> = [0, 999, 1_000, 1_234_567]
+            .into_iter()
+            .map(grouped)
+            .collect();
+        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_summary_has_a_kind_and_rates() {
+        let progress = Progress {
+            rows_in: 3_000,
+            rows_out: 5,
+            ..Progress::default()
+        };
+        let summary = Summary::new("j".into(), true, &progress, 1_500_000_000);
+        let object = summary.object();
+        assert_eq!(object["kind"], "run-summary");
+        assert_eq!(object["outcome"], "finished");
+        assert_eq!(object["rows_per_second"], 2_000.0);
+        assert!(
+            summary
+                .text()
+                .contains("rows in                    3,000\n"),
+            "{}",
+            summary.text()
+        );
+    }
+}
