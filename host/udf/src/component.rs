@@ -79,7 +79,7 @@ impl Component {
         const WHO: &str = "the job function";
         let settings = GuestSettings {
             limits: limits.clone(),
-            bytes_out_max: GRAPH_BYTES_MAX as u64,
+            copied_bytes_max: GRAPH_BYTES_MAX as u64,
             log: Arc::new(NoLog),
             cancel: None,
         };

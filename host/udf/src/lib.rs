@@ -21,3 +21,6 @@ pub use host::log::{LINE_BYTES_MAX, LogLevel, LogSink, NoLog};
 pub use host::metrics::{METRIC_NAME_BYTES_MAX, METRICS_MAX};
 pub use runtime::{GUEST_STACK_BYTES, Runtime, RuntimeSettings};
 pub use sandbox::task::TaskContext;
+
+#[cfg(test)]
+mod tests;

@@ -173,10 +173,10 @@ fn decimals(
 ) -> Result<ArrayRef, String> {
     let values = scalars::<i128>(bytes, rows)?;
     let fits = |v: &i128| Decimal128Type::is_valid_decimal_precision(*v, DECIMAL_DIGITS);
-    if let Some(row) = values.iter().position(|v| !fits(v)) {
-        if nulls.as_ref().is_none_or(|n| n.is_valid(row)) {
-            return Err(format!("more than {DECIMAL_DIGITS} digits in row {row}"));
-        }
+    let there = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+    let wide = |(row, v): (usize, &i128)| !fits(v) && there(row);
+    if let Some(row) = values.iter().enumerate().position(wide) {
+        return Err(format!("more than {DECIMAL_DIGITS} digits in row {row}"));
     }
     let scale = i8::try_from(scale).map_err(|_| "a scale above 38".to_string())?;
     PrimitiveArray::<Decimal128Type>::new(values, nulls)

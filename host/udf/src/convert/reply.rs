@@ -83,10 +83,10 @@ pub(crate) fn accumulators(asked: Asked<'_>, slots: SlotsOut) -> Result<Slots> {
         .as_ref()
         .ok_or_else(|| Error::bug("the segment has no accumulator"))?;
     let slots = raise_slots(schema, slots, asked.keys, "accumulators")?;
-    if let Some(p) = &slots.present {
-        if p.count_set_bits() != p.len() {
-            return Err(bad("leaves an accumulator without a value"));
-        }
+    if let Some(p) = &slots.present
+        && p.count_set_bits() != p.len()
+    {
+        return Err(bad("leaves an accumulator without a value"));
     }
     Ok(Slots {
         present: None,

@@ -16,9 +16,12 @@ pub const METRIC_NAME_BYTES_MAX: usize = 128;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
-#[expect(
-    dead_code,
-    reason = "lifted from the guest's memory, which rustc does not see"
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "lifted from the guest's memory, which rustc does not see"
+    )
 )]
 enum Kind {
     #[component(name = "counter")]

@@ -21,9 +21,6 @@ use crate::graph::wire::JobGraph;
 use crate::host::log::{Log, LogSink};
 use crate::host::metrics::Metrics;
 
-/// Bytes of structure (not of data) that an answer within its limit may have.
-const STRUCTURE_BYTES: u64 = 4 << 20;
-
 /// What the host keeps for one instance.
 pub(crate) struct State {
     pub(crate) memory: MemoryLimit,
@@ -126,7 +123,7 @@ where
         .get_export(&mut *store, Some(within), name)
         .ok_or_else(|| wrong("is missing".into()))?;
     instance
-        .get_typed_func(&mut *store, &place)
+        .get_typed_func(&mut *store, place)
         .map_err(|e| wrong(format!("has another type than the contract's: {e:#}")))
 }
 
@@ -134,8 +131,8 @@ where
 #[derive(Clone)]
 pub(crate) struct GuestSettings {
     pub(crate) limits: Limits,
-    /// What the host copies out of one call at most, in bytes of data.
-    pub(crate) bytes_out_max: u64,
+    /// What the host copies out of one call at most, in bytes of data and of the records around them.
+    pub(crate) copied_bytes_max: u64,
     pub(crate) log: Arc<dyn LogSink>,
     pub(crate) cancel: Option<Arc<AtomicBool>>,
 }
@@ -168,8 +165,7 @@ impl Guest {
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| store.data_mut().cpu.tick(thread_cpu_ns()));
         store.set_epoch_deadline(1);
-        let fuel = settings.bytes_out_max.saturating_add(STRUCTURE_BYTES);
-        store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+        store.set_hostcall_fuel(usize::try_from(settings.copied_bytes_max).unwrap_or(usize::MAX));
         let instance = ready
             .instantiate(&mut store)
             .map_err(|e| trap::starting(e, store.data_mut()))?;

@@ -23,6 +23,9 @@ use crate::convert::wire;
 use crate::graph::read::preorder;
 use crate::host::log::{LogSink, NoLog};
 
+/// Bytes of records (not of data) that an answer within its limit may have.
+const STRUCTURE_BYTES: u64 = 4 << 20;
+
 /// What a task gives its instance.
 #[derive(Clone)]
 pub struct TaskContext {
@@ -296,7 +299,10 @@ fn user_error(name: &str, failure: wire::Failure) -> Error {
 fn open(component: &Component, context: &TaskContext, log: Arc<dyn LogSink>) -> Result<Guest> {
     let settings = GuestSettings {
         limits: context.limits.clone(),
-        bytes_out_max: context.limits.output_bytes_max,
+        copied_bytes_max: context
+            .limits
+            .output_bytes_max
+            .saturating_add(STRUCTURE_BYTES),
         log,
         cancel: context.cancel.clone(),
     };
