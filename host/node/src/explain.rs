@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use pelton_control::execution::Chain;
 use pelton_model::graph::{
-    Body, Connector, Edge, Operator, Partition, StateSpec, WindowFunction, WindowSpec,
+    Body, Connector, Edge, Operator, Partition, StateSpec, Watermarks, WindowFunction, WindowSpec,
 };
 use pelton_model::id::OperatorId;
 use pelton_model::window::Assigner;
@@ -132,9 +132,9 @@ fn operator_object(job: &Accepted, id: OperatorId) -> Option<Value> {
         .iter()
         .map(|s| json!({"name": s.name, "kind": format!("{:?}", s.kind).to_lowercase(), "schema": s.schema.to_string(), "lazy": s.lazy, "ttl_ms": s.ttl_ms}))
         .collect();
-    let facts: serde_json::Map<String, Value> = facts(op)
+    let facts: Vec<Value> = facts(op)
         .into_iter()
-        .map(|(k, v)| (k.to_owned(), json!(v)))
+        .map(|(name, value)| json!({"name": name, "value": value}))
         .collect();
     Some(json!({
         "id": id.0, "name": op.name, "uid": op.uid, "body": op.body.kind(), "facts": facts,
@@ -225,13 +225,10 @@ fn facts(op: &Operator) -> Vec<(&'static str, String)> {
                 .clone()
                 .unwrap_or_else(|| "as the function above gives them".into());
             let idle = t.idle_ms.map(|ms| ("idle", format!("after {ms} ms")));
-            [
-                ("times", field),
-                ("marks", format!("{:?}", t.watermarks).to_lowercase()),
-            ]
-            .into_iter()
-            .chain(idle)
-            .collect()
+            [("times", field), ("marks", watermarks(t.watermarks))]
+                .into_iter()
+                .chain(idle)
+                .collect()
         }
         Body::Select(s) => s.unnest.iter().map(|r| ("unnest", r.clone())).collect(),
         Body::Transform(t) => vec![
@@ -247,6 +244,14 @@ fn facts(op: &Operator) -> Vec<(&'static str, String)> {
         }
         Body::Window(w) => window(w),
         Body::Opaque { bytes, .. } => vec![("bytes", bytes.len().to_string())],
+    }
+}
+
+fn watermarks(w: Watermarks) -> String {
+    match w {
+        Watermarks::Monotonous => "times never descend".to_owned(),
+        Watermarks::Bounded(ms) => format!("at most {ms} ms out of order"),
+        Watermarks::Generated => "as the function above gives them".to_owned(),
     }
 }
 
@@ -296,7 +301,7 @@ fn window(w: &WindowSpec) -> Vec<(&'static str, String)> {
     vec![
         ("key", w.key.join(", ")),
         ("windows", windows),
-        ("late", format!("after {} ms", w.lateness_ms)),
+        ("late", format!("{} ms behind the watermark", w.lateness_ms)),
         ("panes", panes),
         ("computes", computes),
     ]

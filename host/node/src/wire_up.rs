@@ -15,7 +15,7 @@ use pelton_model::{Error, ErrorCode, Result};
 use pelton_udf::{Component, LogSink, Runtime, RuntimeSettings, TaskContext, check_params};
 
 use crate::local::LocalJob;
-use crate::settings::Settings;
+use crate::settings::{Settings, nearest};
 
 /// Parameters of a job, in the order in which they were given.
 pub(crate) type Params = Vec<(String, String)>;
@@ -92,7 +92,9 @@ fn accept_inner(
         ..RuntimeSettings::default()
     })?;
     let component = runtime.load(&bytes)?;
-    let described = component.describe(&params, &settings.limits)?;
+    let described = component
+        .describe(&params, &settings.limits)
+        .map_err(|e| missing_param(e, &params))?;
     let (mut graph, digest) = (described.graph, described.digest);
     if let Some(name) = name {
         name.clone_into(&mut graph.name);
@@ -137,6 +139,25 @@ fn read_component(file: &Path) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorCode::ComponentTooLarge, message));
     }
     std::fs::read(file).map_err(failed)
+}
+
+/// A job that asks for a parameter in vain says so in its own words: those of the SDK are known.
+fn missing_param(error: Error, given: &[(String, String)]) -> Error {
+    let missing = error
+        .message()
+        .strip_prefix("parameter '")
+        .and_then(|rest| rest.split_once('\''))
+        .filter(|_| error.code() == ErrorCode::DescribeFailed)
+        .map(|(name, _)| name.to_owned());
+    let Some(missing) = missing else { return error };
+    let given: Vec<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
+    let renamed = Error::new(ErrorCode::BadParam, error.message());
+    match nearest(&missing, &given).filter(|name| *name != missing) {
+        Some(near) => renamed.help(format!(
+            "'{near}' was given: is it '{missing}' that was meant?"
+        )),
+        None => renamed,
+    }
 }
 
 fn check_connectors(graph: &JobGraph) -> Result<()> {
@@ -253,6 +274,20 @@ mod tests {
             parse(&["a=1", "a=2"]).unwrap_err().message(),
             "parameter 'a' is given twice"
         );
+    }
+
+    #[test]
+    fn a_missing_parameter_names_the_one_that_was_misspelt() {
+        let error = || Error::new(ErrorCode::DescribeFailed, "parameter 'input' is missing");
+        let near = missing_param(error(), &[("inptu".into(), String::new())]);
+        assert_eq!(near.code(), ErrorCode::BadParam);
+        assert_eq!(
+            near.help_text(),
+            Some("'inptu' was given: is it 'input' that was meant?")
+        );
+        assert_eq!(missing_param(error(), &[]).help_text(), None);
+        let other = missing_param(Error::new(ErrorCode::DescribeFailed, "no"), &[]);
+        assert_eq!(other.code(), ErrorCode::DescribeFailed);
     }
 
     #[test]

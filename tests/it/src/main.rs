@@ -6,9 +6,15 @@ mod bad_files;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod components;
+#[cfg(test)]
 mod new_project;
 #[cfg(test)]
 mod pelton;
+#[cfg(test)]
+mod projects;
+#[cfg(test)]
+mod running;
 #[cfg(test)]
 mod settings;
 

@@ -33,7 +33,7 @@ pub(super) fn run(args: &TestArgs, session: &Session) -> Outcome {
     let request = BuildRequest {
         folder: &args.folder,
         out: None,
-        debug: true,
+        debug: false,
         cache_dir: &settings.cache_dir,
     };
     let built = build(&request, &session.console)?;
