@@ -16,9 +16,14 @@ struct Variant<'a> {
 
 pub(crate) fn derive(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenStream> {
     if !input.generics.params.is_empty() {
-        return Err(syn::Error::new_spanned(&input.generics, "a record has no type parameters or lifetimes"));
+        return Err(syn::Error::new_spanned(
+            &input.generics,
+            "a record has no type parameters or lifetimes",
+        ));
     }
-    let tag = attributes(&input.attrs)?.tag.unwrap_or_else(|| "tag".into());
+    let tag = attributes(&input.attrs)?
+        .tag
+        .unwrap_or_else(|| "tag".into());
     let mut variants = Vec::new();
     for variant in &data.variants {
         let ty = match &variant.fields {
@@ -26,14 +31,27 @@ pub(crate) fn derive(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
             _ => None,
         };
         let Some(ty) = ty else {
-            return Err(syn::Error::new_spanned(&variant.ident, "a variant holds one record: `Bid(Bid)`"));
+            return Err(syn::Error::new_spanned(
+                &variant.ident,
+                "a variant holds one record: `Bid(Bid)`",
+            ));
         };
         let snake = snake(&plain(&variant.ident));
-        let name = attributes(&variant.attrs)?.name.unwrap_or_else(|| snake.clone());
-        variants.push(Variant { ident: &variant.ident, field: format_ident!("r#{snake}"), ty, name });
+        let name = attributes(&variant.attrs)?
+            .name
+            .unwrap_or_else(|| snake.clone());
+        variants.push(Variant {
+            ident: &variant.ident,
+            field: format_ident!("r#{snake}"),
+            ty,
+            name,
+        });
     }
     if variants.is_empty() {
-        return Err(syn::Error::new_spanned(&input.ident, "a record has at least one variant"));
+        return Err(syn::Error::new_spanned(
+            &input.ident,
+            "a record has at least one variant",
+        ));
     }
     let types = types(input, &variants);
     let value = value_impl(&input.ident, &tag, &variants);
@@ -82,7 +100,10 @@ fn value_impl(owned: &Ident, tag: &str, variants: &[Variant<'_>]) -> TokenStream
     let count = variants.len() as u32 + 1;
     let pushes = variants.iter().map(|one| {
         let (ident, ty) = (one.ident, one.ty);
-        let tag = variants.iter().position(|v| v.ident == one.ident).unwrap_or(0) as i64;
+        let tag = variants
+            .iter()
+            .position(|v| v.ident == one.ident)
+            .unwrap_or(0) as i64;
         let each = variants.iter().map(|v| {
             let field = &v.field;
             if v.ident == one.ident {

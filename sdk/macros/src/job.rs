@@ -8,9 +8,15 @@ use crate::names::plain;
 
 pub(crate) fn expand(attr: TokenStream, item: &ItemFn) -> syn::Result<TokenStream> {
     if !attr.is_empty() {
-        return Err(syn::Error::new_spanned(attr, "#[pelton::job] takes no arguments; name the job by job.name(\"..\")"));
+        return Err(syn::Error::new_spanned(
+            attr,
+            "#[pelton::job] takes no arguments; name the job by job.name(\"..\")",
+        ));
     }
-    if item.sig.inputs.len() != 2 || item.sig.asyncness.is_some() || !item.sig.generics.params.is_empty() {
+    if item.sig.inputs.len() != 2
+        || item.sig.asyncness.is_some()
+        || !item.sig.generics.params.is_empty()
+    {
         return Err(syn::Error::new_spanned(
             &item.sig,
             "a job is `fn name(job: &mut Job, params: &Params) -> Result<()>`",

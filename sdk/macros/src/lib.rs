@@ -19,7 +19,10 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
     let made = match &input.data {
         Data::Struct(data) => structs::derive(&input, data),
         Data::Enum(data) => enums::derive(&input, data),
-        Data::Union(_) => Err(syn::Error::new_spanned(&input.ident, "a union cannot be a record")),
+        Data::Union(_) => Err(syn::Error::new_spanned(
+            &input.ident,
+            "a union cannot be a record",
+        )),
     };
     made.unwrap_or_else(|e| e.to_compile_error()).into()
 }
@@ -29,5 +32,7 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn job(attr: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as ItemFn);
-    job::expand(attr.into(), &item).unwrap_or_else(|e| e.to_compile_error()).into()
+    job::expand(attr.into(), &item)
+        .unwrap_or_else(|e| e.to_compile_error())
+        .into()
 }

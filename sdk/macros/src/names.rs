@@ -24,7 +24,10 @@ pub(crate) fn attributes(attrs: &[Attribute]) -> syn::Result<Attributes> {
             };
             let text: LitStr = meta.value()?.parse()?;
             if text.value().is_empty() {
-                return Err(syn::Error::new_spanned(text, "a name has at least one letter"));
+                return Err(syn::Error::new_spanned(
+                    text,
+                    "a name has at least one letter",
+                ));
             }
             *slot = Some(text.value());
             Ok(())

@@ -2,7 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{DataStruct, DeriveInput, Fields, GenericArgument, Ident, PathArguments, Type, Visibility};
+use syn::{
+    DataStruct, DeriveInput, Fields, GenericArgument, Ident, PathArguments, Type, Visibility,
+};
 
 use crate::names::{attributes, constant, plain};
 
@@ -16,22 +18,41 @@ struct Part<'a> {
 
 pub(crate) fn derive(input: &DeriveInput, data: &DataStruct) -> syn::Result<TokenStream> {
     if !input.generics.params.is_empty() {
-        return Err(syn::Error::new_spanned(&input.generics, "a record has no type parameters or lifetimes"));
+        return Err(syn::Error::new_spanned(
+            &input.generics,
+            "a record has no type parameters or lifetimes",
+        ));
     }
     let Fields::Named(fields) = &data.fields else {
-        return Err(syn::Error::new_spanned(&input.ident, "a record has named fields"));
+        return Err(syn::Error::new_spanned(
+            &input.ident,
+            "a record has named fields",
+        ));
     };
     if fields.named.is_empty() {
-        return Err(syn::Error::new_spanned(&input.ident, "a record has at least one field"));
+        return Err(syn::Error::new_spanned(
+            &input.ident,
+            "a record has at least one field",
+        ));
     }
     let mut parts = Vec::new();
     for field in &fields.named {
         let Some(ident) = &field.ident else { continue };
-        let name = attributes(&field.attrs)?.name.unwrap_or_else(|| plain(ident));
+        let name = attributes(&field.attrs)?
+            .name
+            .unwrap_or_else(|| plain(ident));
         if parts.iter().any(|p: &Part<'_>| p.name == name) {
-            return Err(syn::Error::new_spanned(ident, format!("there are two fields '{name}'")));
+            return Err(syn::Error::new_spanned(
+                ident,
+                format!("there are two fields '{name}'"),
+            ));
         }
-        parts.push(Part { ident, vis: &field.vis, ty: &field.ty, name });
+        parts.push(Part {
+            ident,
+            vis: &field.vis,
+            ty: &field.ty,
+            name,
+        });
     }
     let types = types(input, &parts);
     let value = value_impl(&input.ident, &parts);
@@ -50,7 +71,9 @@ fn borrowed(ty: &Type) -> Option<TokenStream> {
     };
     match (name.as_str(), args.as_slice()) {
         ("String", []) => Some(quote! { &'a str }),
-        ("Vec", [GenericArgument::Type(Type::Path(item))]) if item.path.is_ident("u8") => Some(quote! { &'a [u8] }),
+        ("Vec", [GenericArgument::Type(Type::Path(item))]) if item.path.is_ident("u8") => {
+            Some(quote! { &'a [u8] })
+        }
         ("Vec", [item]) => Some(quote! { ::pelton::ListRef<'a, #item> }),
         ("Option", [GenericArgument::Type(inner)]) => {
             let inner = borrowed(inner)?;
@@ -67,13 +90,20 @@ fn types(input: &DeriveInput, parts: &[Part<'_>]) -> TokenStream {
     let name = owned.to_string();
     let refs = parts.iter().map(|p| {
         let (vis, ident, ty) = (p.vis, p.ident, p.ty);
-        let ty = borrowed(ty).unwrap_or_else(|| quote! { <#ty as ::pelton::value::Value>::Ref<'a> });
+        let ty =
+            borrowed(ty).unwrap_or_else(|| quote! { <#ty as ::pelton::value::Value>::Ref<'a> });
         quote! { #vis #ident: #ty }
     });
     let fields: Vec<_> = parts.iter().map(|p| (p.vis, p.ident, p.ty)).collect();
-    let column_fields = fields.iter().map(|(v, i, t)| quote! { #v #i: <#t as ::pelton::value::Value>::Column<'a> });
-    let builder_fields = fields.iter().map(|(v, i, t)| quote! { #v #i: <#t as ::pelton::value::Value>::Builder });
-    let builder_defaults = fields.iter().map(|(_, i, _)| quote! { #i: ::core::default::Default::default() });
+    let column_fields = fields
+        .iter()
+        .map(|(v, i, t)| quote! { #v #i: <#t as ::pelton::value::Value>::Column<'a> });
+    let builder_fields = fields
+        .iter()
+        .map(|(v, i, t)| quote! { #v #i: <#t as ::pelton::value::Value>::Builder });
+    let builder_defaults = fields
+        .iter()
+        .map(|(_, i, _)| quote! { #i: ::core::default::Default::default() });
     let doc_ref = format!("A row of [`{name}`], borrowed.");
     let doc_columns = format!("Columns of [`{name}`].");
     let doc_builder = format!("Columns of [`{name}`] under construction.");
@@ -99,7 +129,11 @@ fn types(input: &DeriveInput, parts: &[Part<'_>]) -> TokenStream {
 }
 
 pub(crate) fn type_names(owned: &Ident) -> (Ident, Ident, Ident) {
-    (format_ident!("{owned}Ref"), format_ident!("{owned}Columns"), format_ident!("{owned}Builder"))
+    (
+        format_ident!("{owned}Ref"),
+        format_ident!("{owned}Columns"),
+        format_ident!("{owned}Builder"),
+    )
 }
 
 fn value_impl(owned: &Ident, parts: &[Part<'_>]) -> TokenStream {

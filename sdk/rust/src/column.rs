@@ -40,7 +40,9 @@ macro_rules! plain {
     // SAFETY: numbers, and transparent wrappers of numbers.
     ($($t:ty),*) => { $(unsafe impl Plain for $t {})* };
 }
-plain!(i8, i16, i32, i64, i128, u8, u16, u32, u64, f32, f64, Timestamp, Date);
+plain!(
+    i8, i16, i32, i64, i128, u8, u16, u32, u64, f32, f64, Timestamp, Date
+);
 // SAFETY: transparent over an i128.
 unsafe impl<const SCALE: u8> Plain for Decimal<SCALE> {}
 
@@ -54,7 +56,11 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(columns: &'a [Column], plan: Option<&'a [u32]>) -> Self {
-        Self { columns, plan, at: 0 }
+        Self {
+            columns,
+            plan,
+            at: 0,
+        }
     }
 
     fn peek(&self) -> Result<&'a Column> {
@@ -62,7 +68,9 @@ impl<'a> Cursor<'a> {
             None => Some(self.at),
             Some(plan) => plan.get(self.at).map(|p| *p as usize),
         };
-        index.and_then(|i| self.columns.get(i)).ok_or_else(|| Error::new("the host has shipped too few columns"))
+        index
+            .and_then(|i| self.columns.get(i))
+            .ok_or_else(|| Error::new("the host has shipped too few columns"))
     }
 
     /// Steps over a node that has no buffers: a record.
@@ -74,14 +82,22 @@ impl<'a> Cursor<'a> {
     pub fn fixed<T: Plain>(&mut self, rows: usize) -> Result<Fixed<'a, T>> {
         let bytes = buffer(&self.peek()?.values, rows, rows * size_of::<T>())?;
         self.at += 1;
-        Ok(Fixed { start: bytes.as_ptr(), rows, lives: PhantomData })
+        Ok(Fixed {
+            start: bytes.as_ptr(),
+            rows,
+            lives: PhantomData,
+        })
     }
 
     /// A column of bits. Errors: too few bytes for `rows`.
     pub fn bits(&mut self, rows: usize) -> Result<Bits<'a>> {
         let bytes = buffer(&self.peek()?.values, rows, rows.div_ceil(8))?;
         self.at += 1;
-        Ok(Bits { start: bytes.as_ptr(), rows, lives: PhantomData })
+        Ok(Bits {
+            start: bytes.as_ptr(),
+            rows,
+            lives: PhantomData,
+        })
     }
 
     /// The validity of the node at hand, without stepping over it.
@@ -90,7 +106,11 @@ impl<'a> Cursor<'a> {
             None => Ok(None),
             some => {
                 let bytes = buffer(some, rows, rows.div_ceil(8))?;
-                Ok(Some(Bits { start: bytes.as_ptr(), rows, lives: PhantomData }))
+                Ok(Some(Bits {
+                    start: bytes.as_ptr(),
+                    rows,
+                    lives: PhantomData,
+                }))
             }
         }
     }
@@ -98,13 +118,18 @@ impl<'a> Cursor<'a> {
     /// A column of offsets and bytes. Errors: too few offsets for `rows`.
     pub fn bytes(&mut self, rows: usize) -> Result<BytesColumn<'a>> {
         let data = self.peek()?.values.as_deref().unwrap_or(&[]);
-        Ok(BytesColumn { offsets: self.offsets(rows)?, data })
+        Ok(BytesColumn {
+            offsets: self.offsets(rows)?,
+            data,
+        })
     }
 
     /// A column of text. Errors: too few offsets for `rows`.
     pub fn text(&mut self, rows: usize) -> Result<TextColumn<'a>> {
         let column = self.bytes(rows)?;
-        if cfg!(debug_assertions) && (0..rows).any(|i| std::str::from_utf8(column.read(Row(i))).is_err()) {
+        if cfg!(debug_assertions)
+            && (0..rows).any(|i| std::str::from_utf8(column.read(Row(i))).is_err())
+        {
             return Err(Error::new("the host has shipped text that is not UTF-8"));
         }
         Ok(TextColumn(column))
@@ -114,7 +139,11 @@ impl<'a> Cursor<'a> {
     pub fn offsets(&mut self, rows: usize) -> Result<Offsets<'a>> {
         let bytes = buffer(&self.peek()?.offsets, rows, (rows + 1) * 4)?;
         self.at += 1;
-        Ok(Offsets { start: bytes.as_ptr(), rows, lives: PhantomData })
+        Ok(Offsets {
+            start: bytes.as_ptr(),
+            rows,
+            lives: PhantomData,
+        })
     }
 }
 
@@ -122,7 +151,9 @@ fn buffer(buffer: &Option<Vec<u8>>, rows: usize, len: usize) -> Result<&[u8]> {
     match buffer {
         _ if rows == 0 => Ok(&[]),
         Some(bytes) if bytes.len() >= len => Ok(bytes),
-        _ => Err(Error::new("the host has shipped a buffer that is too short for its rows")),
+        _ => Err(Error::new(
+            "the host has shipped a buffer that is too short for its rows",
+        )),
     }
 }
 
@@ -144,7 +175,12 @@ impl<'a, T: Plain> Fixed<'a, T> {
     #[inline(always)]
     pub(crate) fn read(&self, row: Row) -> T {
         // SAFETY: a row is below the rows that the buffer was found long enough for.
-        unsafe { self.start.add(row.0 * size_of::<T>()).cast::<T>().read_unaligned() }
+        unsafe {
+            self.start
+                .add(row.0 * size_of::<T>())
+                .cast::<T>()
+                .read_unaligned()
+        }
     }
 
     /// How many.
@@ -240,7 +276,11 @@ impl Offsets<'_> {
 
     /// Where the last value ends.
     pub(crate) fn end(&self) -> usize {
-        if self.rows == 0 { 0 } else { self.at(self.rows) }
+        if self.rows == 0 {
+            0
+        } else {
+            self.at(self.rows)
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -336,7 +376,11 @@ impl Buffer {
         self.0.reserve(size_of::<T>());
         // SAFETY: there is room for one more value, and all its bytes are initialised by the write.
         unsafe {
-            self.0.as_mut_ptr().add(self.0.len()).cast::<T>().write_unaligned(value);
+            self.0
+                .as_mut_ptr()
+                .add(self.0.len())
+                .cast::<T>()
+                .write_unaligned(value);
             self.0.set_len(self.0.len() + size_of::<T>());
         }
     }
@@ -380,17 +424,29 @@ pub(crate) fn to_bytes<T: Plain>(values: impl IntoIterator<Item = T>) -> Vec<u8>
 /// A bare buffer as values. Errors: too few bytes for `rows`.
 pub(crate) fn from_bytes<T: Plain>(bytes: &[u8], rows: usize) -> Result<Fixed<'_, T>> {
     if bytes.len() < rows * size_of::<T>() {
-        return Err(Error::new("the host has shipped a buffer that is too short for its rows"));
+        return Err(Error::new(
+            "the host has shipped a buffer that is too short for its rows",
+        ));
     }
-    Ok(Fixed { start: bytes.as_ptr(), rows, lives: PhantomData })
+    Ok(Fixed {
+        start: bytes.as_ptr(),
+        rows,
+        lives: PhantomData,
+    })
 }
 
 /// A bare buffer as bits. Errors: too few bytes for `rows`.
 pub(crate) fn bits_of(bytes: &[u8], rows: usize) -> Result<Bits<'_>> {
     if bytes.len() < rows.div_ceil(8) {
-        return Err(Error::new("the host has shipped a buffer that is too short for its rows"));
+        return Err(Error::new(
+            "the host has shipped a buffer that is too short for its rows",
+        ));
     }
-    Ok(Bits { start: bytes.as_ptr(), rows, lives: PhantomData })
+    Ok(Bits {
+        start: bytes.as_ptr(),
+        rows,
+        lives: PhantomData,
+    })
 }
 
 /// Columns together with a reader of them.
@@ -416,8 +472,12 @@ impl<R: Copy> Held<R> {
         resolve: impl FnOnce(&mut Cursor<'static>) -> Result<R>,
     ) -> Result<Self> {
         // SAFETY: moving a `Vec` does not move what it points to, and nothing changes it while `Self` lives.
-        let long: &'static [Column] = unsafe { std::slice::from_raw_parts(columns.as_ptr(), columns.len()) };
+        let long: &'static [Column] =
+            unsafe { std::slice::from_raw_parts(columns.as_ptr(), columns.len()) };
         let reader = resolve(&mut Cursor::new(long, None))?;
-        Ok(Self { _columns: columns, reader })
+        Ok(Self {
+            _columns: columns,
+            reader,
+        })
     }
 }

@@ -17,7 +17,10 @@ pub struct Connector {
 impl Connector {
     /// A connector by the name that the host knows it by.
     pub fn new(kind: impl Into<String>) -> Self {
-        Self { kind: kind.into(), options: BTreeMap::new() }
+        Self {
+            kind: kind.into(),
+            options: BTreeMap::new(),
+        }
     }
 
     /// Sets an option.
@@ -28,8 +31,16 @@ impl Connector {
     }
 
     pub(crate) fn into_wit(self, schema: Schema) -> WitConnector {
-        let options = self.options.into_iter().map(|(name, value)| Param { name, value }).collect();
-        WitConnector { name: self.kind, options, schema }
+        let options = self
+            .options
+            .into_iter()
+            .map(|(name, value)| Param { name, value })
+            .collect();
+        WitConnector {
+            name: self.kind,
+            options,
+            schema,
+        }
     }
 }
 
@@ -38,7 +49,9 @@ pub mod files {
     use super::{Connector, Display};
 
     fn of(path: impl Display, format: &str) -> Connector {
-        Connector::new("files").option("path", path).option("format", format)
+        Connector::new("files")
+            .option("path", path)
+            .option("format", format)
     }
 
     /// The lines of a file, of all files of a folder, or of those that a glob names. The record has one text field,

@@ -8,7 +8,11 @@ use crate::bindings::exports::pelton::job::graph::JobGraph;
 pub(crate) fn digest(graph: &JobGraph) -> u64 {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     // Writing into a hash cannot fail.
-    let _ = write!(hash, "{:?}{:?}{:?}{:?}", graph.name, graph.operators, graph.edges, graph.params);
+    let _ = write!(
+        hash,
+        "{:?}{:?}{:?}{:?}",
+        graph.name, graph.operators, graph.edges, graph.params
+    );
     hash.0
 }
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
-    Body, Edge, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State, Timestamps, Transform,
-    Watermarks, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
+    Body, Edge, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
+    Timestamps, Transform, Watermarks, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
 };
 use crate::digest::digest;
 use crate::function::{Function, Open, Port};
@@ -46,14 +46,29 @@ pub(crate) struct End {
 
 impl Draft {
     pub(crate) fn named(name: &str) -> Self {
-        Self { name: name.into(), ..Self::default() }
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
     }
 
     /// Adds an operator with its main output, if it has one.
     pub(crate) fn add(&mut self, name: &str, body: Body, output: Option<Schema>) -> u32 {
-        let outputs = output.into_iter().map(|schema| OutputStream { name: "main".into(), schema }).collect();
+        let outputs = output
+            .into_iter()
+            .map(|schema| OutputStream {
+                name: "main".into(),
+                schema,
+            })
+            .collect();
         let uid = self.free_uid(name);
-        self.operators.push(Operator { uid, name: name.into(), parallelism: None, body, outputs });
+        self.operators.push(Operator {
+            uid,
+            name: name.into(),
+            parallelism: None,
+            body,
+            outputs,
+        });
         self.ports.push(Vec::new());
         self.has_uid.push(false);
         (self.operators.len() - 1) as u32
@@ -61,12 +76,18 @@ impl Draft {
 
     /// Takes a number for a function of the operator that is added next.
     pub(crate) fn function(&mut self, make: Make) -> u32 {
-        self.functions.push(FunctionDraft { operator: self.operators.len() as u32, make });
+        self.functions.push(FunctionDraft {
+            operator: self.operators.len() as u32,
+            make,
+        });
         (self.functions.len() - 1) as u32
     }
 
     fn free_uid(&self, name: &str) -> String {
-        let mut slug: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        let mut slug: String = name
+            .chars()
+            .map(|c| if c.is_alphanumeric() { c } else { '-' })
+            .collect();
         if slug.is_empty() {
             slug = "operator".into();
         }
@@ -74,13 +95,20 @@ impl Draft {
         if !taken(&slug) {
             return slug;
         }
-        (2u32..).map(|n| format!("{slug}-{n}")).find(|uid| !taken(uid)).unwrap_or(slug)
+        (2u32..)
+            .map(|n| format!("{slug}-{n}"))
+            .find(|uid| !taken(uid))
+            .unwrap_or(slug)
     }
 
     pub(crate) fn connect(&mut self, ends: &[End], operator: u32) {
         for end in ends {
             let source = (end.operator, end.port);
-            self.edges.push(Edge { source, target: (operator, 0), partition: end.partition.clone() });
+            self.edges.push(Edge {
+                source,
+                target: (operator, 0),
+                partition: end.partition.clone(),
+            });
         }
     }
 
@@ -96,9 +124,10 @@ impl Draft {
     }
 
     pub(crate) fn set_uid(&mut self, operator: u32, uid: &str) {
-        if let (Some(op), Some(named)) =
-            (self.operators.get_mut(operator as usize), self.has_uid.get_mut(operator as usize))
-        {
+        if let (Some(op), Some(named)) = (
+            self.operators.get_mut(operator as usize),
+            self.has_uid.get_mut(operator as usize),
+        ) {
             op.uid = uid.into();
             *named = true;
         }
@@ -117,16 +146,23 @@ impl Draft {
     /// The number of an operator's side output, added if it is new.
     pub(crate) fn side(&mut self, operator: u32, port: Port, schema: Schema) -> u32 {
         let at = operator as usize;
-        let (Some(op), Some(ports)) = (self.operators.get_mut(at), self.ports.get_mut(at)) else { return 0 };
+        let (Some(op), Some(ports)) = (self.operators.get_mut(at), self.ports.get_mut(at)) else {
+            return 0;
+        };
         let sides = op.outputs.iter().enumerate().skip(1);
         if let Some((found, output)) = sides.into_iter().find(|(_, o)| o.name == port.name) {
             if output.schema != schema {
                 let (name, operator) = (output.name.clone(), op.name.clone());
-                self.fail(format!("side output '{name}' of '{operator}' is asked for with two record types"));
+                self.fail(format!(
+                    "side output '{name}' of '{operator}' is asked for with two record types"
+                ));
             }
             return found as u32;
         }
-        op.outputs.push(OutputStream { name: port.name.to_owned(), schema });
+        op.outputs.push(OutputStream {
+            name: port.name.to_owned(),
+            schema,
+        });
         ports.push(port);
         (op.outputs.len() - 1) as u32
     }
@@ -146,26 +182,72 @@ impl Draft {
 }
 
 pub(crate) fn transform(function: u32, view: Schema, produces: Vec<String>, times: bool) -> Body {
-    Body::Transform(Transform { function, view, produces, times })
+    Body::Transform(Transform {
+        function,
+        view,
+        produces,
+        times,
+    })
 }
 
-pub(crate) fn process(function: u32, view: Schema, key: Vec<String>, states: Vec<State>, timers: bool) -> Body {
-    let inputs = vec![ProcessInput { view, key, broadcast: false }];
-    Body::Process(crate::bindings::exports::pelton::job::graph::Process { function, inputs, states, timers })
+pub(crate) fn process(
+    function: u32,
+    view: Schema,
+    key: Vec<String>,
+    states: Vec<State>,
+    timers: bool,
+) -> Body {
+    let inputs = vec![ProcessInput {
+        view,
+        key,
+        broadcast: false,
+    }];
+    Body::Process(crate::bindings::exports::pelton::job::graph::Process {
+        function,
+        inputs,
+        states,
+        timers,
+    })
 }
 
 pub(crate) fn select(unnest: Option<&str>, columns: Vec<(String, String)>) -> Body {
-    Body::Select(Select { unnest: unnest.map(str::to_owned), columns })
+    Body::Select(Select {
+        unnest: unnest.map(str::to_owned),
+        columns,
+    })
 }
 
-pub(crate) fn timestamps(field: Option<&str>, watermarks: Watermarks, idle_ms: Option<u64>) -> Body {
-    Body::Timestamps(Timestamps { field: field.map(str::to_owned), watermarks, idle_ms })
+pub(crate) fn timestamps(
+    field: Option<&str>,
+    watermarks: Watermarks,
+    idle_ms: Option<u64>,
+) -> Body {
+    Body::Timestamps(Timestamps {
+        field: field.map(str::to_owned),
+        watermarks,
+        idle_ms,
+    })
 }
 
 pub(crate) fn columns(columns: Vec<(String, WindowValue)>) -> WindowFunction {
-    WindowFunction::Columns(columns.into_iter().map(|(name, value)| WindowColumn { name, value }).collect())
+    WindowFunction::Columns(
+        columns
+            .into_iter()
+            .map(|(name, value)| WindowColumn { name, value })
+            .collect(),
+    )
 }
 
-pub(crate) fn aggregate(function: u32, view: Schema, accumulator: Schema, has_merge: bool) -> WindowFunction {
-    WindowFunction::Aggregate(WindowAggregate { function, view, accumulator, has_merge })
+pub(crate) fn aggregate(
+    function: u32,
+    view: Schema,
+    accumulator: Schema,
+    has_merge: bool,
+) -> WindowFunction {
+    WindowFunction::Aggregate(WindowAggregate {
+        function,
+        view,
+        accumulator,
+        has_merge,
+    })
 }

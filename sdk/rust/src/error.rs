@@ -16,7 +16,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with this message.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), row: None }
+        Self {
+            message: message.to_string(),
+            row: None,
+        }
     }
 
     pub(crate) fn at_row(mut self, row: u32) -> Self {
@@ -25,7 +28,10 @@ impl Error {
     }
 
     pub(crate) fn into_failure(self) -> Failure {
-        Failure { message: self.message, row: self.row }
+        Failure {
+            message: self.message,
+            row: self.row,
+        }
     }
 
     /// The row of the batch to blame, where one is known.

@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 use crate::bindings::pelton::job::types::Column;
 use crate::column::Cursor;
+use crate::column::{Buffer, Row, to_bytes};
 use crate::error::Result;
 use crate::metrics::{self, Counter, Gauge};
 use crate::params::Params;
 use crate::place;
 use crate::record::{Emit, Record};
 use crate::value::{ColumnBuilder, Schema, Value, top_fields};
-use crate::column::{Buffer, Row, to_bytes};
 
 pub(crate) mod aggregate;
 pub(crate) mod keyed;
@@ -31,7 +31,12 @@ pub struct Open {
 
 impl Open {
     pub(crate) fn new(params: Params, task: u32, parallelism: u32, ports: Rc<[Port]>) -> Self {
-        Self { params, task, parallelism, ports }
+        Self {
+            params,
+            task,
+            parallelism,
+            ports,
+        }
     }
 
     /// The job's parameters. Those that only a function asks for must be asked for by the job function, too.
@@ -76,8 +81,14 @@ impl Open {
 /// A function that was opened.
 pub(crate) enum Function {
     Step(StepFunction, Box<dyn Step>),
-    Keyed { view: Schema, function: Box<dyn keyed::Keyed> },
-    Aggregate { view: Schema, function: Box<dyn aggregate::Windowed> },
+    Keyed {
+        view: Schema,
+        function: Box<dyn keyed::Keyed>,
+    },
+    Aggregate {
+        view: Schema,
+        function: Box<dyn aggregate::Windowed>,
+    },
 }
 
 /// What a stateless function reads and makes.
@@ -104,7 +115,9 @@ impl Effect {
     /// The names of the fields that are made.
     pub(crate) fn produces(&self) -> Vec<String> {
         match self {
-            Self::Make(schema) => top_fields(schema).filter_map(|(_, n)| Some(n.first()?.name.clone())).collect(),
+            Self::Make(schema) => top_fields(schema)
+                .filter_map(|(_, n)| Some(n.first()?.name.clone()))
+                .collect(),
             Self::Select | Self::Times => Vec::new(),
         }
     }
@@ -146,7 +159,9 @@ impl<'a> Input<'a> {
                 None => i,
                 Some(map) => map.get(i).map_or(usize::MAX, |at| *at as usize),
             };
-            let Some(row) = Row::below(at, self.physical) else { break };
+            let Some(row) = Row::below(at, self.physical) else {
+                break;
+            };
             place::set(i);
             match each(i, V::read(&columns, row)) {
                 Ok(true) => {}
@@ -158,7 +173,9 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn origin_of(&self, row: usize) -> u32 {
-        self.origin.map_or(Some(row as u32), |o| o.get(row).copied()).unwrap_or(row as u32)
+        self.origin
+            .map_or(Some(row as u32), |o| o.get(row).copied())
+            .unwrap_or(row as u32)
     }
 
     /// Whether to go on after a row: not beyond the budget, unless the next row comes from the same row of the batch.
@@ -185,7 +202,11 @@ pub(crate) enum Made {
     /// The rows that are kept.
     Selected(Vec<u32>),
     /// New rows, each with the row that it comes from; none: the same rows in order.
-    Rows { rows: usize, parents: Option<Vec<u32>>, columns: Vec<Column> },
+    Rows {
+        rows: usize,
+        parents: Option<Vec<u32>>,
+        columns: Vec<Column>,
+    },
     /// An event time for each row.
     Times(Vec<u8>),
 }
@@ -209,7 +230,10 @@ impl<U: Record> SideTag<U> {
     /// A tag by name.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, of: PhantomData }
+        Self {
+            name,
+            of: PhantomData,
+        }
     }
 
     /// Its name.
@@ -219,7 +243,15 @@ impl<U: Record> SideTag<U> {
     }
 
     pub(crate) fn port(&self) -> Port {
-        Port { name: self.name, make: || Box::new(SideOf::<U> { builder: U::Builder::default(), parents: Vec::new() }) }
+        Port {
+            name: self.name,
+            make: || {
+                Box::new(SideOf::<U> {
+                    builder: U::Builder::default(),
+                    parents: Vec::new(),
+                })
+            },
+        }
     }
 }
 
@@ -251,7 +283,12 @@ impl<U: Record> SideBuffer for SideOf<U> {
     fn finish(&mut self, port: u32) -> SideRows {
         let mut columns = Vec::new();
         U::row_finish(&mut self.builder, &mut columns);
-        SideRows { port, parents: std::mem::take(&mut self.parents), columns, schema: U::schema() }
+        SideRows {
+            port,
+            parents: std::mem::take(&mut self.parents),
+            columns,
+            schema: U::schema(),
+        }
     }
 }
 
@@ -310,26 +347,36 @@ impl<U: Record> Out<U> {
 
     /// Emits a row into a side output. Where nobody reads it, nothing happens.
     pub fn side<S: Record>(&mut self, tag: &SideTag<S>, row: impl Emit<S>) {
-        let Some(at) = self.ports.iter().position(|p| std::ptr::eq(p.name, tag.name) || p.name == tag.name) else {
+        let Some(at) = self
+            .ports
+            .iter()
+            .position(|p| std::ptr::eq(p.name, tag.name) || p.name == tag.name)
+        else {
             return;
         };
         if self.sides.len() <= at {
             self.sides.resize_with(self.ports.len(), || None);
         }
-        let (Some(slot), Some(port)) = (self.sides.get_mut(at), self.ports.get(at)) else { return };
+        let (Some(slot), Some(port)) = (self.sides.get_mut(at), self.ports.get(at)) else {
+            return;
+        };
         let buffer = slot.get_or_insert_with(port.make);
         match buffer.as_any().downcast_mut::<SideOf<S>>() {
             Some(side) => {
                 row.push_to(&mut side.builder);
                 side.parents.push(self.row);
             }
-            None => self.fail(format_args!("side output '{}' is used with two record types", tag.name)),
+            None => self.fail(format_args!(
+                "side output '{}' is used with two record types",
+                tag.name
+            )),
         }
     }
 
     /// Gives up: the task fails with this message and names the row.
     pub fn fail(&mut self, message: impl std::fmt::Display) {
-        self.failure.get_or_insert_with(|| crate::Error::new(message));
+        self.failure
+            .get_or_insert_with(|| crate::Error::new(message));
     }
 
     #[inline(always)]
@@ -339,7 +386,11 @@ impl<U: Record> Out<U> {
 
     #[inline(always)]
     pub(crate) fn check(&mut self) -> Result<()> {
-        if self.failure.is_some() { self.failed() } else { Ok(()) }
+        if self.failure.is_some() {
+            self.failed()
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
@@ -348,7 +399,13 @@ impl<U: Record> Out<U> {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.builder.bytes() + self.sides.iter().flatten().map(|s| s.bytes()).sum::<usize>()
+        self.builder.bytes()
+            + self
+                .sides
+                .iter()
+                .flatten()
+                .map(|s| s.bytes())
+                .sum::<usize>()
     }
 
     /// (rows, parents, columns, times), the times of rows without one of their own by their parent.
@@ -361,16 +418,26 @@ impl<U: Record> Out<U> {
         let parents = std::mem::take(&mut self.parents);
         let times = self.times.take().map(|mut own| {
             let own = own.take();
-            let own = own.chunks_exact(8).map(|t| t.try_into().map_or(FROM_PARENT, i64::from_le_bytes));
+            let own = own
+                .chunks_exact(8)
+                .map(|t| t.try_into().map_or(FROM_PARENT, i64::from_le_bytes));
             let own = own.chain(std::iter::repeat(FROM_PARENT));
-            to_bytes(parents.iter().zip(own).map(|(p, t)| if t == FROM_PARENT { parent_time(*p) } else { t }))
+            to_bytes(
+                parents
+                    .iter()
+                    .zip(own)
+                    .map(|(p, t)| if t == FROM_PARENT { parent_time(*p) } else { t }),
+            )
         });
         (parents.len(), parents, columns, times)
     }
 
     pub(crate) fn finish_sides(&mut self) -> Vec<SideRows> {
         let sides = std::mem::take(&mut self.sides);
-        (1..).zip(sides).filter_map(|(port, side)| Some(side?.finish(port))).collect()
+        (1..)
+            .zip(sides)
+            .filter_map(|(port, side)| Some(side?.finish(port)))
+            .collect()
     }
 }
 

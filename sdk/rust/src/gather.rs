@@ -1,8 +1,8 @@
 //! Rows of columns by their numbers: for columns that must follow a selection.
 
 use crate::bindings::pelton::job::types::{Column, DataType, Field};
-use crate::column::{bits_of, from_bytes, to_bytes};
 use crate::column::{Buffer, Plain};
+use crate::column::{bits_of, from_bytes, to_bytes};
 use crate::time::{Date, Timestamp};
 use crate::value::{BitsBuilder, OffsetsBuilder};
 
@@ -13,11 +13,17 @@ pub(crate) fn gather<'a>(
     rows: &[u32],
     out: &mut Vec<Column>,
 ) -> usize {
-    let (Some(field), Some(column)) = (schema.first(), columns.next()) else { return schema.len().max(1) };
+    let (Some(field), Some(column)) = (schema.first(), columns.next()) else {
+        return schema.len().max(1);
+    };
     let validity = column.validity.as_deref().map(|bytes| bits(bytes, rows));
     let values = column.values.as_deref().unwrap_or(&[]);
     let at = out.len();
-    out.push(Column { validity, offsets: None, values: None });
+    out.push(Column {
+        validity,
+        offsets: None,
+        values: None,
+    });
     let mut used = 1;
     let made = match field.data_type {
         DataType::Boolean => Some(bits(values, rows)),
@@ -30,13 +36,17 @@ pub(crate) fn gather<'a>(
         DataType::Decimal(_) => Some(fixed::<i128>(values, rows)),
         DataType::Utf8 | DataType::Bytes => {
             let mut data = Buffer::default();
-            let offsets = ranges(column, rows, |start, end| data.extend(values.get(start..end).unwrap_or(&[])));
+            let offsets = ranges(column, rows, |start, end| {
+                data.extend(values.get(start..end).unwrap_or(&[]))
+            });
             set_offsets(out, at, offsets);
             Some(data.take())
         }
         DataType::Sequence => {
             let mut items = Vec::new();
-            let offsets = ranges(column, rows, |start, end| items.extend(start as u32..end as u32));
+            let offsets = ranges(column, rows, |start, end| {
+                items.extend(start as u32..end as u32)
+            });
             set_offsets(out, at, offsets);
             used += gather(schema.get(1..).unwrap_or(&[]), columns, &items, out);
             None
@@ -70,7 +80,10 @@ fn ranges(column: &Column, rows: &[u32], mut each: impl FnMut(usize, usize)) -> 
     if let Ok(offsets) = from_bytes::<u32>(bytes, count) {
         for row in rows {
             let row = *row as usize;
-            let (from, to) = (offsets.get(row).unwrap_or(0) as usize, offsets.get(row + 1).unwrap_or(0) as usize);
+            let (from, to) = (
+                offsets.get(row).unwrap_or(0) as usize,
+                offsets.get(row + 1).unwrap_or(0) as usize,
+            );
             let to = to.max(from);
             each(from, to);
             end += to - from;
@@ -82,7 +95,10 @@ fn ranges(column: &Column, rows: &[u32], mut each: impl FnMut(usize, usize)) -> 
 
 fn fixed<T: Plain>(bytes: &[u8], rows: &[u32]) -> Vec<u8> {
     match from_bytes::<T>(bytes, bytes.len() / size_of::<T>()) {
-        Ok(column) => to_bytes(rows.iter().map(|r| column.get(*r as usize).unwrap_or_default())),
+        Ok(column) => to_bytes(
+            rows.iter()
+                .map(|r| column.get(*r as usize).unwrap_or_default()),
+        ),
         Err(_) => Vec::new(),
     }
 }
@@ -90,7 +106,8 @@ fn fixed<T: Plain>(bytes: &[u8], rows: &[u32]) -> Vec<u8> {
 fn bits(bytes: &[u8], rows: &[u32]) -> Vec<u8> {
     let mut out = BitsBuilder::default();
     if let Ok(column) = bits_of(bytes, bytes.len() * 8) {
-        rows.iter().for_each(|r| out.push(column.get(*r as usize).unwrap_or(false)));
+        rows.iter()
+            .for_each(|r| out.push(column.get(*r as usize).unwrap_or(false)));
     }
     out.take()
 }

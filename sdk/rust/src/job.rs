@@ -15,7 +15,9 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn new(name: &str) -> Self {
-        Self { draft: Rc::new(Draft::named(name).into()) }
+        Self {
+            draft: Rc::new(Draft::named(name).into()),
+        }
     }
 
     /// Names the job, which is otherwise called as its function. The command line can give another name.
@@ -43,12 +45,17 @@ impl Sink {
         let mut d = draft.borrow_mut();
         let operator = d.add(name, body, None);
         d.connect(ends, operator);
-        Self { draft: Rc::clone(draft), operator }
+        Self {
+            draft: Rc::clone(draft),
+            operator,
+        }
     }
 
     /// Overrides the job's parallelism.
     pub fn parallelism(self, parallelism: u32) -> Self {
-        self.draft.borrow_mut().set_parallelism(self.operator, parallelism);
+        self.draft
+            .borrow_mut()
+            .set_parallelism(self.operator, parallelism);
         self
     }
 

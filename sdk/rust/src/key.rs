@@ -59,7 +59,23 @@ macro_rules! key {
         impl KeyValue for $t {}
     )* };
 }
-key!(bool, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, String, Vec<u8>, Timestamp, Date);
+key!(
+    bool,
+    i8,
+    i16,
+    i32,
+    i64,
+    u8,
+    u16,
+    u32,
+    u64,
+    f32,
+    f64,
+    String,
+    Vec<u8>,
+    Timestamp,
+    Date
+);
 
 macro_rules! tuple {
     ($($part:ident $n:tt),*) => {

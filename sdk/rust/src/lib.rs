@@ -50,6 +50,8 @@ pub mod record;
 pub mod runtime;
 mod state;
 mod stream;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 mod time;
 #[doc(hidden)]
 pub mod value;
@@ -76,9 +78,12 @@ pub use window::{WindowColumns, WindowedStream, Windows, sliding, tumbling};
 /// What a job needs, by one `use`.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Columns, Connector, Counter, Ctx, Date, Decimal, Duration, Error, Field, Gauge, Job, KeyedProcess,
-        KeyedStream, ListRef, Open, Out, Params, Record, RefOf, Result, SideTag, Slot, States, Stream, Timestamp, ValueState,
-        Window, blackhole, bounded, days, files, generator, hours, log, millis, minutes, monotonous, print, seconds,
-        sliding, tumbling,
+        Aggregate, Columns, Connector, Counter, Ctx, Date, Decimal, Duration, Error, Field, Gauge,
+        Job, KeyedProcess, KeyedStream, ListRef, Open, Out, Params, Record, RefOf, Result, SideTag,
+        Slot, States, Stream, Timestamp, ValueState, Window, blackhole, bounded, days, files,
+        generator, hours, log, millis, minutes, monotonous, print, seconds, sliding, tumbling,
     };
 }
+
+#[cfg(test)]
+mod tests;

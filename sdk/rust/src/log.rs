@@ -29,4 +29,6 @@ macro_rules! __log_info { ($($arg:tt)+) => { $crate::log::write($crate::log::Lev
 #[doc(hidden)]
 macro_rules! __log_debug { ($($arg:tt)+) => { $crate::log::write($crate::log::Level::Debug, ::core::format_args!($($arg)+)) } }
 
-pub use crate::{__log_debug as debug, __log_error as error, __log_info as info, __log_warn as warn};
+pub use crate::{
+    __log_debug as debug, __log_error as error, __log_info as info, __log_warn as warn,
+};

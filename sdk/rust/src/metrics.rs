@@ -53,12 +53,26 @@ pub(crate) struct Declared {
 
 pub(crate) fn counter(name: &str) -> (Counter, Declared) {
     let metric = Rc::<Metric>::default();
-    (Counter(Rc::clone(&metric)), Declared { kind: Kind::Counter, name: name.into(), metric })
+    (
+        Counter(Rc::clone(&metric)),
+        Declared {
+            kind: Kind::Counter,
+            name: name.into(),
+            metric,
+        },
+    )
 }
 
 pub(crate) fn gauge(name: &str) -> (Gauge, Declared) {
     let metric = Rc::<Metric>::default();
-    (Gauge(Rc::clone(&metric)), Declared { kind: Kind::Gauge, name: name.into(), metric })
+    (
+        Gauge(Rc::clone(&metric)),
+        Declared {
+            kind: Kind::Gauge,
+            name: name.into(),
+            metric,
+        },
+    )
 }
 
 impl Declared {

@@ -18,8 +18,14 @@ pub struct Params {
 impl Params {
     /// Parameters by (name, value), as for a test.
     pub fn new<K: Into<String>, V: Into<String>>(values: impl IntoIterator<Item = (K, V)>) -> Self {
-        let values = values.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        Self { values: Rc::new(values), asked: Rc::default() }
+        let values = values
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
+        Self {
+            values: Rc::new(values),
+            asked: Rc::default(),
+        }
     }
 
     pub(crate) fn from_wit(params: &[Param]) -> Self {
@@ -39,7 +45,9 @@ impl Params {
     /// The value of a parameter. Errors: it is missing.
     pub fn require(&self, name: &str) -> Result<&str> {
         self.get(name).ok_or_else(|| {
-            Error::new(format_args!("parameter '{name}' is missing: give it by --param {name}=VALUE"))
+            Error::new(format_args!(
+                "parameter '{name}' is missing: give it by --param {name}=VALUE"
+            ))
         })
     }
 
@@ -48,10 +56,19 @@ impl Params {
         match self.get(name) {
             None => Ok(default),
             Some(text) => text.parse().map_err(|_| {
-                let kind = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
-                Error::new(format_args!("parameter '{name}' is '{text}', which is not of type {kind}"))
+                let kind = std::any::type_name::<T>()
+                    .rsplit("::")
+                    .next()
+                    .unwrap_or_default();
+                Error::new(format_args!(
+                    "parameter '{name}' is '{text}', which is not of type {kind}"
+                ))
             }),
         }
+    }
+
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        self.values.iter().map(|(k, v)| (k.clone(), v.clone()))
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -68,8 +85,20 @@ mod tests {
         let params = Params::new([("n", "12"), ("x", "y")]);
         assert_eq!(params.get_or("n", 1u32).unwrap(), 12);
         assert_eq!(params.get_or("m", 3u32).unwrap(), 3);
-        assert!(params.get_or("x", 1i64).unwrap_err().to_string().contains("'x' is 'y'"));
-        assert!(params.require("input").unwrap_err().to_string().contains("--param input="));
+        assert!(
+            params
+                .get_or("x", 1i64)
+                .unwrap_err()
+                .to_string()
+                .contains("'x' is 'y'")
+        );
+        assert!(
+            params
+                .require("input")
+                .unwrap_err()
+                .to_string()
+                .contains("--param input=")
+        );
         assert_eq!(params.asked(), ["n", "m", "x", "input"]);
     }
 }

@@ -35,13 +35,22 @@ fn row() -> Option<usize> {
     if row == NO_ROW {
         return None;
     }
-    ORIGIN.try_with(|o| o.try_borrow().ok()?.as_ref().map_or(Some(row), |o| o.get(row).map(|r| *r as usize))).ok()?
+    ORIGIN
+        .try_with(|o| {
+            o.try_borrow()
+                .ok()?
+                .as_ref()
+                .map_or(Some(row), |o| o.get(row).map(|r| *r as usize))
+        })
+        .ok()?
 }
 
 /// What a panic says, with its place in the code and in the batch.
 fn describe(info: &PanicHookInfo<'_>) -> String {
     let message = info.payload_as_str().unwrap_or("panic");
-    let place = info.location().map_or(String::new(), |l| format!(", at {}:{}", l.file(), l.line()));
+    let place = info
+        .location()
+        .map_or(String::new(), |l| format!(", at {}:{}", l.file(), l.line()));
     let row = row().map_or(String::new(), |row| format!(", in row {row} of the batch"));
     format!("{message}{place}{row}")
 }

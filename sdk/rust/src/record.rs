@@ -32,7 +32,10 @@ impl<R, T> Field<R, T> {
     #[doc(hidden)]
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, of: PhantomData }
+        Self {
+            name,
+            of: PhantomData,
+        }
     }
 
     /// Its name in the schema.

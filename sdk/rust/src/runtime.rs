@@ -6,12 +6,16 @@
 use std::rc::Rc;
 
 pub use crate::bindings::exports::pelton::job::function::{
-    KeyedBatch, KeyedReply, Moment, Output, Reply, StateChange, TaskContext, TimerBatch, TimerChanges,
+    KeyedBatch, KeyedReply, Moment, Output, Reply, StateChange, TaskContext, TimerBatch,
+    TimerChanges,
 };
 pub use crate::bindings::exports::pelton::job::graph::{
-    Assigner, Body, JobGraph, Operator, Partition, State, StateKind, Watermarks, WindowFunction, WindowValue,
+    Assigner, Body, JobGraph, Operator, Partition, State, StateKind, Watermarks, WindowFunction,
+    WindowValue,
 };
-pub use crate::bindings::pelton::job::types::{Batch, Column, DataType, Failure, Field, Param, Slots};
+pub use crate::bindings::pelton::job::types::{
+    Batch, Column, DataType, Failure, Field, Param, Slots,
+};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::function::segment::{Segment, plan_view};
@@ -29,7 +33,9 @@ pub fn describe(
     job: impl FnOnce(&mut Job, &Params) -> Result<()>,
     params: &[Param],
 ) -> Result<JobGraph, Failure> {
-    build(name, job, &Params::from_wit(params)).map(|(graph, _)| graph).map_err(Error::into_failure)
+    build(name, job, &Params::from_wit(params))
+        .map(|(graph, _)| graph)
+        .map_err(Error::into_failure)
 }
 
 fn build(
@@ -79,12 +85,24 @@ impl Instance {
         let (graph, draft) = build(name, job, &params)?;
         let ports = draft.ports;
         let functions = draft.functions.into_iter().map(|f| {
-            let ports: Rc<[_]> = ports.get(f.operator as usize).map_or(Rc::from([]), |p| Rc::from(p.as_slice()));
-            (f.make)(&Open::new(params.clone(), context.task, context.parallelism, ports))
+            let ports: Rc<[_]> = ports
+                .get(f.operator as usize)
+                .map_or(Rc::from([]), |p| Rc::from(p.as_slice()));
+            (f.make)(&Open::new(
+                params.clone(),
+                context.task,
+                context.parallelism,
+                ports,
+            ))
         });
         let functions = functions.collect::<Result<_>>()?;
         let budget = usize::try_from(context.output_budget).unwrap_or(usize::MAX);
-        Ok(Self { graph, functions, segments: Vec::new(), budget })
+        Ok(Self {
+            graph,
+            functions,
+            segments: Vec::new(),
+            budget,
+        })
     }
 
     /// The job's graph.
@@ -116,7 +134,9 @@ impl Instance {
     }
 
     fn segment(&self, number: u32) -> Result<&Prepared> {
-        self.segments.get(number as usize).ok_or_else(|| Error::new(format_args!("there is no segment {number}")))
+        self.segments
+            .get(number as usize)
+            .ok_or_else(|| Error::new(format_args!("there is no segment {number}")))
     }
 
     /// Runs a segment of stateless functions over a batch.
@@ -137,7 +157,10 @@ impl Instance {
         Err(Error::new("the segment's function has no keyed state"))
     }
 
-    fn windowed(&self, segment: u32) -> Result<(&dyn crate::function::aggregate::Windowed, &[u32])> {
+    fn windowed(
+        &self,
+        segment: u32,
+    ) -> Result<(&dyn crate::function::aggregate::Windowed, &[u32])> {
         if let Prepared::One(number, plan) = self.segment(segment)? {
             if let Some(Function::Aggregate { function, .. }) = self.functions.get(*number) {
                 return Ok((function.as_ref(), plan));
@@ -147,13 +170,29 @@ impl Instance {
     }
 
     /// Runs a keyed function over a batch.
-    pub fn process(&self, segment: u32, at: Moment, rows: KeyedBatch) -> Result<KeyedReply, Failure> {
-        finish(self.keyed(segment).and_then(|(f, plan)| f.process(plan, at, rows, self.budget)))
+    pub fn process(
+        &self,
+        segment: u32,
+        at: Moment,
+        rows: KeyedBatch,
+    ) -> Result<KeyedReply, Failure> {
+        finish(
+            self.keyed(segment)
+                .and_then(|(f, plan)| f.process(plan, at, rows, self.budget)),
+        )
     }
 
     /// Runs a keyed function's timers.
-    pub fn on_timers(&self, segment: u32, at: Moment, timers: TimerBatch) -> Result<KeyedReply, Failure> {
-        finish(self.keyed(segment).and_then(|(f, _)| f.on_timers(at, timers, self.budget)))
+    pub fn on_timers(
+        &self,
+        segment: u32,
+        at: Moment,
+        timers: TimerBatch,
+    ) -> Result<KeyedReply, Failure> {
+        finish(
+            self.keyed(segment)
+                .and_then(|(f, _)| f.on_timers(at, timers, self.budget)),
+        )
     }
 
     /// Adds rows to accumulators.
@@ -165,12 +204,18 @@ impl Instance {
         ordinals: &[u8],
         accumulators: Slots,
     ) -> Result<Slots, Failure> {
-        finish(self.windowed(segment).and_then(|(f, plan)| f.accumulate(plan, rows, ordinals, accumulators)))
+        finish(
+            self.windowed(segment)
+                .and_then(|(f, plan)| f.accumulate(plan, rows, ordinals, accumulators)),
+        )
     }
 
     /// Makes one accumulator of two, row by row.
     pub fn merge(&self, segment: u32, into: Slots, other: Slots) -> Result<Slots, Failure> {
-        finish(self.windowed(segment).and_then(|(f, _)| f.merge(into, other)))
+        finish(
+            self.windowed(segment)
+                .and_then(|(f, _)| f.merge(into, other)),
+        )
     }
 
     /// The results of windows that fire.
@@ -183,7 +228,10 @@ impl Instance {
         ends: &[u8],
         accumulators: Slots,
     ) -> Result<Reply, Failure> {
-        finish(self.windowed(segment).and_then(|(f, _)| f.results(keys, starts, ends, accumulators)))
+        finish(
+            self.windowed(segment)
+                .and_then(|(f, _)| f.results(keys, starts, ends, accumulators)),
+        )
     }
 }
 

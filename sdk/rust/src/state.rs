@@ -38,7 +38,10 @@ impl States {
             lazy: false,
             ttl_ms: None,
         });
-        let cells = Rc::new(ValueCells::<T> { key: Rc::clone(&self.key), of: RefCell::default() });
+        let cells = Rc::new(ValueCells::<T> {
+            key: Rc::clone(&self.key),
+            of: RefCell::default(),
+        });
         self.cells.push(Rc::clone(&cells) as Rc<dyn Cells>);
         ValueState(cells)
     }
@@ -68,9 +71,14 @@ impl States {
     /// Takes the values of a call's keys. Errors: fewer states than were declared, or columns that don't fit.
     pub(crate) fn load(&self, states: Vec<Slots>) -> Result<()> {
         if states.len() != self.cells.len() {
-            return Err(crate::Error::new("the host has shipped another number of states than was declared"));
+            return Err(crate::Error::new(
+                "the host has shipped another number of states than was declared",
+            ));
         }
-        self.cells.iter().zip(states).try_for_each(|(cells, slots)| cells.load(slots))
+        self.cells
+            .iter()
+            .zip(states)
+            .try_for_each(|(cells, slots)| cells.load(slots))
     }
 
     #[inline(always)]
@@ -80,7 +88,10 @@ impl States {
 
     /// What has changed since the values were taken.
     pub(crate) fn changes(&self) -> Vec<StateChange> {
-        (0u32..).zip(&self.cells).filter_map(|(number, cells)| cells.changes(number)).collect()
+        (0u32..)
+            .zip(&self.cells)
+            .filter_map(|(number, cells)| cells.changes(number))
+            .collect()
     }
 }
 
@@ -91,6 +102,12 @@ trait Cells {
 
 /// A value for each key.
 pub struct ValueState<T: Value>(Rc<ValueCells<T>>);
+
+impl<T: Value> Clone for ValueState<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
 
 struct ValueCells<T: Value> {
     /// The key at hand.
@@ -111,7 +128,14 @@ struct Values<T: Value> {
 
 impl<T: Value> Default for Values<T> {
     fn default() -> Self {
-        Self { shipped: None, present: None, rows: 0, marks: Vec::new(), places: Vec::new(), set: Vec::new() }
+        Self {
+            shipped: None,
+            present: None,
+            rows: 0,
+            marks: Vec::new(),
+            places: Vec::new(),
+            set: Vec::new(),
+        }
     }
 }
 
@@ -144,7 +168,9 @@ impl<T: Value> Values<T> {
 
     #[inline]
     fn set(&mut self, key: usize, value: T) {
-        let (Some(mark), Some(place)) = (self.marks.get_mut(key), self.places.get_mut(key)) else { return };
+        let (Some(mark), Some(place)) = (self.marks.get_mut(key), self.places.get_mut(key)) else {
+            return;
+        };
         *mark = SET;
         match self.set.get_mut((*place as usize).wrapping_sub(1)) {
             Some(former) => *former = value,
@@ -193,7 +219,11 @@ impl<T: Value> Cells for ValueCells<T> {
         }
         let mut values = self.of.borrow_mut();
         // SAFETY: the reader's rows are only handed to closures that can't keep them, or are copied at once.
-        let held = unsafe { Held::new(slots.columns, |cursor: &mut Cursor<'static>| T::row_resolve(cursor, rows)) }?;
+        let held = unsafe {
+            Held::new(slots.columns, |cursor: &mut Cursor<'static>| {
+                T::row_resolve(cursor, rows)
+            })
+        }?;
         values.shipped = Some(held);
         values.present = slots.present;
         values.rows = rows;
@@ -222,6 +252,14 @@ impl<T: Value> Cells for ValueCells<T> {
         let mut columns = Vec::new();
         T::row_finish(&mut builder, &mut columns);
         let marks = std::mem::take(&mut values.marks);
-        Some(StateChange { state: number, marks, values: Slots { rows, present: None, columns } })
+        Some(StateChange {
+            state: number,
+            marks,
+            values: Slots {
+                rows,
+                present: None,
+                columns,
+            },
+        })
     }
 }

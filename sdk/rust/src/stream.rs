@@ -8,7 +8,8 @@ use crate::connectors::Connector;
 use crate::draft::{self, End, Shared};
 use crate::error::Result;
 use crate::function::transform::{
-    Filled, FilterStep, FlatMapStep, MapBatchStep, MapIntoStep, MapStep, Slot, TimesStep, TryMapStep,
+    Filled, FilterStep, FlatMapStep, MapBatchStep, MapIntoStep, MapStep, Slot, TimesStep,
+    TryMapStep,
 };
 use crate::function::{Columns, Effect, Function, Open, Out, SideTag, Step, StepFunction};
 use crate::job::Sink;
@@ -30,7 +31,11 @@ pub struct Stream<T: Record, V: Record = T> {
 
 impl<T: Record, V: Record> Clone for Stream<T, V> {
     fn clone(&self) -> Self {
-        Self { draft: Rc::clone(&self.draft), ends: self.ends.clone(), of: PhantomData }
+        Self {
+            draft: Rc::clone(&self.draft),
+            ends: self.ends.clone(),
+            of: PhantomData,
+        }
     }
 }
 
@@ -44,13 +49,19 @@ pub struct WatermarkStrategy {
 /// Rows are out of order by at most this: the watermark is the greatest time less this, less 1 ms.
 #[must_use]
 pub fn bounded(delay: Duration) -> WatermarkStrategy {
-    WatermarkStrategy { watermarks: Watermarks::Bounded(delay.millis().max(0) as u64), idle_ms: None }
+    WatermarkStrategy {
+        watermarks: Watermarks::Bounded(delay.millis().max(0) as u64),
+        idle_ms: None,
+    }
 }
 
 /// Times never descend.
 #[must_use]
 pub fn monotonous() -> WatermarkStrategy {
-    WatermarkStrategy { watermarks: Watermarks::Monotonous, idle_ms: None }
+    WatermarkStrategy {
+        watermarks: Watermarks::Monotonous,
+        idle_ms: None,
+    }
 }
 
 impl WatermarkStrategy {
@@ -68,7 +79,15 @@ impl<T: Record, V: Record> Stream<T, V> {
     }
 
     fn at(draft: Shared, operator: u32, port: u32) -> Self {
-        Self { draft, ends: vec![End { operator, port, partition: Partition::Forward }], of: PhantomData }
+        Self {
+            draft,
+            ends: vec![End {
+                operator,
+                port,
+                partition: Partition::Forward,
+            }],
+            of: PhantomData,
+        }
     }
 
     /// Adds a stateless function.
@@ -82,7 +101,11 @@ impl<T: Record, V: Record> Stream<T, V> {
             &self.draft,
             &self.ends,
             name,
-            StepFunction { view: V::schema(), output: U::schema(), effect },
+            StepFunction {
+                view: V::schema(),
+                output: U::schema(),
+                effect,
+            },
             Box::new(move |open| Ok(Box::new(make(open)?) as Box<dyn Step>)),
         );
         Stream::of(self.draft, operator)
@@ -103,21 +126,33 @@ impl<T: Record, V: Record> Stream<T, V> {
     where
         F: Fn(V::Ref<'_>) -> bool + 'static,
     {
-        self.step(name, Effect::Select, move |cx| Ok(FilterStep::<V, F>::new(open(cx))))
+        self.step(name, Effect::Select, move |cx| {
+            Ok(FilterStep::<V, F>::new(open(cx)))
+        })
     }
 
     /// Makes one row of each.
-    pub fn map<U: Record + Emit<U>>(self, name: &str, f: impl Fn(V::Ref<'_>) -> U + 'static) -> Stream<U> {
+    pub fn map<U: Record + Emit<U>>(
+        self,
+        name: &str,
+        f: impl Fn(V::Ref<'_>) -> U + 'static,
+    ) -> Stream<U> {
         self.map_with(name, move |_| f)
     }
 
     /// As [`map`](Self::map), with a function that `open` makes once in each instance.
-    pub fn map_with<U: Record + Emit<U>, F>(self, name: &str, open: impl FnOnce(&Open) -> F + 'static) -> Stream<U>
+    pub fn map_with<U: Record + Emit<U>, F>(
+        self,
+        name: &str,
+        open: impl FnOnce(&Open) -> F + 'static,
+    ) -> Stream<U>
     where
         F: Fn(V::Ref<'_>) -> U + 'static,
     {
         let effect = Effect::Make(U::schema());
-        self.step(name, effect, move |cx| Ok(MapStep::<V, U, F>::new(open(cx))))
+        self.step(name, effect, move |cx| {
+            Ok(MapStep::<V, U, F>::new(open(cx)))
+        })
     }
 
     /// Makes one row of each, borrowed: text that is passed on is not allocated.
@@ -127,12 +162,20 @@ impl<T: Record, V: Record> Stream<T, V> {
         name: &str,
         f: impl Fn(V::Ref<'_>, Slot<'_, U>) -> Filled<U> + 'static,
     ) -> Stream<U> {
-        self.step(name, Effect::Make(U::schema()), move |_| Ok(MapIntoStep::<V, U, _>::new(f)))
+        self.step(name, Effect::Make(U::schema()), move |_| {
+            Ok(MapIntoStep::<V, U, _>::new(f))
+        })
     }
 
     /// Makes one row of each; an error fails the task and names the row.
-    pub fn try_map<U: Record>(self, name: &str, f: impl Fn(V::Ref<'_>) -> Result<U> + 'static) -> Stream<U> {
-        self.step(name, Effect::Make(U::schema()), move |_| Ok(TryMapStep::<V, U, _>::new(f)))
+    pub fn try_map<U: Record>(
+        self,
+        name: &str,
+        f: impl Fn(V::Ref<'_>) -> Result<U> + 'static,
+    ) -> Stream<U> {
+        self.step(name, Effect::Make(U::schema()), move |_| {
+            Ok(TryMapStep::<V, U, _>::new(f))
+        })
     }
 
     /// Makes any number of rows of each.
@@ -145,11 +188,17 @@ impl<T: Record, V: Record> Stream<T, V> {
     }
 
     /// As [`flat_map`](Self::flat_map), with a function that `open` makes once in each instance.
-    pub fn flat_map_with<U: Record, F>(self, name: &str, open: impl FnOnce(&Open) -> F + 'static) -> Stream<U>
+    pub fn flat_map_with<U: Record, F>(
+        self,
+        name: &str,
+        open: impl FnOnce(&Open) -> F + 'static,
+    ) -> Stream<U>
     where
         F: Fn(V::Ref<'_>, &mut Out<U>) + 'static,
     {
-        self.step(name, Effect::Make(U::schema()), move |cx| Ok(FlatMapStep::<V, U, F>::new(open(cx), cx.ports())))
+        self.step(name, Effect::Make(U::schema()), move |cx| {
+            Ok(FlatMapStep::<V, U, F>::new(open(cx), cx.ports()))
+        })
     }
 
     /// Works on the columns of a batch at once. `out` must get as many rows as the batch has, in its order.
@@ -158,7 +207,9 @@ impl<T: Record, V: Record> Stream<T, V> {
         name: &str,
         f: impl Fn(&Columns<'_, V>, &mut U::Builder) + 'static,
     ) -> Stream<U> {
-        self.step(name, Effect::Make(U::schema()), move |_| Ok(MapBatchStep::<V, U, _>::new(f)))
+        self.step(name, Effect::Make(U::schema()), move |_| {
+            Ok(MapBatchStep::<V, U, _>::new(f))
+        })
     }
 
     /// Makes the fields of `U` that `N` has; those that it has not are kept from `T`, by name, without crossing the
@@ -169,7 +220,9 @@ impl<T: Record, V: Record> Stream<T, V> {
         f: impl Fn(V::Ref<'_>) -> N + 'static,
     ) -> Stream<U> {
         self.check_with::<U, N>(name);
-        self.step(name, Effect::Make(N::schema()), move |_| Ok(MapStep::<V, N, _>::new(f)))
+        self.step(name, Effect::Make(N::schema()), move |_| {
+            Ok(MapStep::<V, N, _>::new(f))
+        })
     }
 
     /// As [`with`](Self::with), for borrowed rows:
@@ -180,7 +233,9 @@ impl<T: Record, V: Record> Stream<T, V> {
         f: impl Fn(V::Ref<'_>, Slot<'_, N>) -> Filled<N> + 'static,
     ) -> Stream<U> {
         self.check_with::<U, N>(name);
-        self.step(name, Effect::Make(N::schema()), move |_| Ok(MapIntoStep::<V, N, _>::new(f)))
+        self.step(name, Effect::Make(N::schema()), move |_| {
+            Ok(MapIntoStep::<V, N, _>::new(f))
+        })
     }
 
     fn check_with<U: Record, N: Record>(&self, name: &str) {
@@ -198,7 +253,9 @@ impl<T: Record, V: Record> Stream<T, V> {
         for (_, nodes) in top_fields(&made) {
             let field = nodes.first().map_or("", |f| f.name.as_str());
             if top_field(&output, field).is_none() {
-                self.fail(format!("'{name}': it makes field '{field}', which its output does not have"));
+                self.fail(format!(
+                    "'{name}': it makes field '{field}', which its output does not have"
+                ));
             }
         }
     }
@@ -229,12 +286,19 @@ impl<T: Record, V: Record> Stream<T, V> {
         record: Field<T, impl Nested>,
         renames: &[(&str, &str)],
     ) -> Stream<U> {
-        self.native(name, draft::select(Some(record.name()), pairs(&U::schema(), renames)))
+        self.native(
+            name,
+            draft::select(Some(record.name()), pairs(&U::schema(), renames)),
+        )
     }
 
     /// The functions that follow get only the fields that `W` names, so that the host ships no others.
     pub fn view<W: Record>(self) -> Stream<T, W> {
-        Stream { draft: self.draft, ends: self.ends, of: PhantomData }
+        Stream {
+            draft: self.draft,
+            ends: self.ends,
+            of: PhantomData,
+        }
     }
 
     /// The functions that follow get all fields again.
@@ -248,12 +312,18 @@ impl<T: Record, V: Record> Stream<T, V> {
         strategy: WatermarkStrategy,
         time: impl Fn(V::Ref<'_>) -> Timestamp + 'static,
     ) -> Self {
-        let timed: Self = self.step("event-time", Effect::Times, move |_| Ok(TimesStep::<V, _>::new(time)));
+        let timed: Self = self.step("event-time", Effect::Times, move |_| {
+            Ok(TimesStep::<V, _>::new(time))
+        });
         timed.timestamps(None, strategy)
     }
 
     /// As [`assign_timestamps`](Self::assign_timestamps), by a field: the host does it alone.
-    pub fn assign_timestamps_by(self, strategy: WatermarkStrategy, field: Field<T, Timestamp>) -> Self {
+    pub fn assign_timestamps_by(
+        self,
+        strategy: WatermarkStrategy,
+        field: Field<T, Timestamp>,
+    ) -> Self {
         self.timestamps(Some(field.name()), strategy)
     }
 
@@ -274,7 +344,9 @@ impl<T: Record, V: Record> Stream<T, V> {
     }
 
     fn partition(mut self, partition: &Partition) -> Self {
-        self.ends.iter_mut().for_each(|end| end.partition = partition.clone());
+        self.ends
+            .iter_mut()
+            .for_each(|end| end.partition = partition.clone());
         self
     }
 
@@ -318,28 +390,40 @@ impl<T: Record, V: Record> Stream<T, V> {
     #[must_use]
     pub fn side<U: Record>(&self, tag: &SideTag<U>) -> Stream<U> {
         let operator = self.last_operator(&format!("a side output '{}'", tag.name()));
-        let port = self.draft.borrow_mut().side(operator, tag.port(), U::schema());
+        let port = self
+            .draft
+            .borrow_mut()
+            .side(operator, tag.port(), U::schema());
         Stream::at(Rc::clone(&self.draft), operator, port)
     }
 
     fn last_operator(&self, what: &str) -> u32 {
         let first = self.ends.first().map_or(0, |end| end.operator);
         if self.ends.iter().any(|end| end.operator != first) {
-            self.fail(format!("{what} was asked of a union: ask it of the streams before they are united"));
+            self.fail(format!(
+                "{what} was asked of a union: ask it of the streams before they are united"
+            ));
         }
         first
     }
 
     /// Ends the stream in a sink.
     pub fn sink(&self, name: &str, connector: Connector) -> Sink {
-        Sink::add(&self.draft, &self.ends, name, Body::Sink(connector.into_wit(T::schema())))
+        Sink::add(
+            &self.draft,
+            &self.ends,
+            name,
+            Body::Sink(connector.into_wit(T::schema())),
+        )
     }
 
     /// Overrides the job's parallelism for the operator that this stream comes from.
     #[must_use]
     pub fn parallelism(self, parallelism: u32) -> Self {
         let operator = self.last_operator("a parallelism");
-        self.draft.borrow_mut().set_parallelism(operator, parallelism);
+        self.draft
+            .borrow_mut()
+            .set_parallelism(operator, parallelism);
         self
     }
 
@@ -365,7 +449,10 @@ fn pairs(output: &Schema, renames: &[(&str, &str)]) -> Vec<(String, String)> {
     top_fields(output)
         .filter_map(|(_, nodes)| nodes.first())
         .map(|field| {
-            let here = renames.iter().find(|(_, there)| *there == field.name).map_or(field.name.as_str(), |r| r.0);
+            let here = renames
+                .iter()
+                .find(|(_, there)| *there == field.name)
+                .map_or(field.name.as_str(), |r| r.0);
             (here.to_owned(), field.name.clone())
         })
         .collect()
@@ -390,7 +477,11 @@ fn add_step(
     let (produces, times) = (spec.effect.produces(), matches!(spec.effect, Effect::Times));
     let mut d = draft.borrow_mut();
     let function = d.function(Box::new(move |open| Ok(Function::Step(spec, make(open)?))));
-    let operator = d.add(name, draft::transform(function, view, produces, times), Some(output));
+    let operator = d.add(
+        name,
+        draft::transform(function, view, produces, times),
+        Some(output),
+    );
     d.connect(ends, operator);
     operator
 }

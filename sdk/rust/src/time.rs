@@ -57,7 +57,10 @@ pub struct Decimal<const SCALE: u8>(pub i128);
 
 impl<const SCALE: u8> fmt::Display for Decimal<SCALE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, digits) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs().to_string());
+        let (sign, digits) = (
+            if self.0 < 0 { "-" } else { "" },
+            self.0.unsigned_abs().to_string(),
+        );
         let scale = usize::from(SCALE);
         if scale == 0 {
             return write!(f, "{sign}{digits}");
@@ -126,6 +129,9 @@ mod tests {
         assert_eq!(Decimal::<2>(1234).to_string(), "12.34");
         assert_eq!(Decimal::<3>(-5).to_string(), "-0.005");
         assert_eq!(Decimal::<0>(-7).to_string(), "-7");
-        assert_eq!(Decimal::<38>(i128::MIN).to_string(), "-1.70141183460469231731687303715884105728");
+        assert_eq!(
+            Decimal::<38>(i128::MIN).to_string(),
+            "-1.70141183460469231731687303715884105728"
+        );
     }
 }

@@ -84,7 +84,11 @@ pub trait ColumnBuilder: Default + 'static {
 }
 
 pub(crate) fn node(name: &str, data_type: DataType) -> WitField {
-    WitField { name: name.to_owned(), data_type, nullable: false }
+    WitField {
+        name: name.to_owned(),
+        data_type,
+        nullable: false,
+    }
 }
 
 /// A column of values of a fixed width under construction.
@@ -96,7 +100,10 @@ pub struct FixedBuilder<T> {
 
 impl<T> Default for FixedBuilder<T> {
     fn default() -> Self {
-        Self { values: Buffer::default(), of: std::marker::PhantomData }
+        Self {
+            values: Buffer::default(),
+            of: std::marker::PhantomData,
+        }
     }
 }
 
@@ -132,7 +139,11 @@ impl<T: Plain> ColumnBuilder for FixedBuilder<T> {
         self.values.push(T::default());
     }
     fn finish(&mut self, columns: &mut Vec<Column>) {
-        columns.push(Column { validity: None, offsets: None, values: Some(self.values.take()) });
+        columns.push(Column {
+            validity: None,
+            offsets: None,
+            values: Some(self.values.take()),
+        });
     }
 }
 
@@ -231,7 +242,11 @@ impl ColumnBuilder for BitsBuilder {
         self.push(false);
     }
     fn finish(&mut self, columns: &mut Vec<Column>) {
-        columns.push(Column { validity: None, offsets: None, values: Some(self.take()) });
+        columns.push(Column {
+            validity: None,
+            offsets: None,
+            values: Some(self.take()),
+        });
     }
 }
 
@@ -296,7 +311,11 @@ impl ColumnBuilder for BytesBuilder {
     }
     fn finish(&mut self, columns: &mut Vec<Column>) {
         let offsets = Some(self.offsets.take());
-        columns.push(Column { validity: None, offsets, values: Some(self.data.take()) });
+        columns.push(Column {
+            validity: None,
+            offsets,
+            values: Some(self.data.take()),
+        });
     }
 }
 
@@ -397,7 +416,14 @@ macro_rules! varying {
     };
 }
 varying!(String, str, TextColumn, TextBuilder, DataType::Utf8, text);
-varying!(Vec<u8>, [u8], BytesColumn, BytesBuilder, DataType::Bytes, bytes);
+varying!(
+    Vec<u8>,
+    [u8],
+    BytesColumn,
+    BytesBuilder,
+    DataType::Bytes,
+    bytes
+);
 
 #[doc(hidden)]
 #[must_use]
@@ -408,7 +434,11 @@ pub fn record_node(name: &str, fields: u32) -> WitField {
 #[doc(hidden)]
 #[must_use]
 pub fn record_column() -> Column {
-    Column { validity: None, offsets: None, values: None }
+    Column {
+        validity: None,
+        offsets: None,
+        values: None,
+    }
 }
 
 #[doc(hidden)]

@@ -2,7 +2,9 @@
 
 use std::marker::PhantomData;
 
-use crate::bindings::exports::pelton::job::graph::{Assigner, Body, Window as WitWindow, WindowFunction, WindowValue};
+use crate::bindings::exports::pelton::job::graph::{
+    Assigner, Body, Window as WitWindow, WindowFunction, WindowValue,
+};
 use crate::draft::{self, End, Shared};
 use crate::function::aggregate::{Aggregate, AggregateFunction, Windowed};
 use crate::function::{Function, Open, Port, SideTag};
@@ -23,13 +25,21 @@ pub struct Windows {
 /// Windows of this size, one after the other, aligned to the epoch.
 #[must_use]
 pub fn tumbling(size: Duration) -> Windows {
-    Windows { size: size.millis(), slide: None, offset: 0 }
+    Windows {
+        size: size.millis(),
+        slide: None,
+        offset: 0,
+    }
 }
 
 /// Windows of this size, one starting each `slide`, aligned to the epoch.
 #[must_use]
 pub fn sliding(size: Duration, slide: Duration) -> Windows {
-    Windows { size: size.millis(), slide: Some(slide.millis()), offset: 0 }
+    Windows {
+        size: size.millis(),
+        slide: Some(slide.millis()),
+        offset: 0,
+    }
 }
 
 impl Windows {
@@ -97,14 +107,24 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
         name: &str,
         assign: impl FnOnce(&mut WindowColumns<T, U>),
     ) -> Stream<U> {
-        let mut columns = WindowColumns { key: self.key.clone(), values: Vec::new(), wrong: None, of: PhantomData };
+        let mut columns = WindowColumns {
+            key: self.key.clone(),
+            values: Vec::new(),
+            wrong: None,
+            of: PhantomData,
+        };
         assign(&mut columns);
         let output = U::schema();
-        let ordered = in_order(name, &output, columns.values).map_err(|e| columns.wrong.unwrap_or(e));
+        let ordered =
+            in_order(name, &output, columns.values).map_err(|e| columns.wrong.unwrap_or(e));
         self.native(name, ordered)
     }
 
-    fn native<U: Record>(self, name: &str, values: Result<Vec<(String, WindowValue)>, String>) -> Stream<U> {
+    fn native<U: Record>(
+        self,
+        name: &str,
+        values: Result<Vec<(String, WindowValue)>, String>,
+    ) -> Stream<U> {
         let values = values.unwrap_or_else(|message| {
             self.draft.borrow_mut().fail(message);
             Vec::new()
@@ -182,7 +202,11 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
                     n if self.key.iter().any(|k| k == n) => WindowValue::Key(n.to_owned()),
                     "start" => WindowValue::Start,
                     "end" => WindowValue::End,
-                    n => return Err(format!("'{name}': nothing says what field '{n}' is: use .columns(..)")),
+                    n => {
+                        return Err(format!(
+                            "'{name}': nothing says what field '{n}' is: use .columns(..)"
+                        ));
+                    }
                 };
                 Ok((f.name.clone(), value))
             })
@@ -196,8 +220,12 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
         A: Aggregate<In = V, Key = K>,
     {
         let make = move |open: &Open| {
-            let function = Box::new(AggregateFunction::new(aggregate, open.ports())) as Box<dyn Windowed>;
-            Ok(Function::Aggregate { view: V::schema(), function })
+            let function =
+                Box::new(AggregateFunction::new(aggregate, open.ports())) as Box<dyn Windowed>;
+            Ok(Function::Aggregate {
+                view: V::schema(),
+                function,
+            })
         };
         self.add(name, |d| {
             let function = d.function(Box::new(make));
@@ -230,7 +258,10 @@ impl<T: Record, U: Record> WindowColumns<T, U> {
             Some(key) => self.set(field, WindowValue::Key(key)),
             None => {
                 let known = self.key.join(", ");
-                self.wrong.get_or_insert(format!("the key has no field '{}', but: {known}", field.name()));
+                self.wrong.get_or_insert(format!(
+                    "the key has no field '{}', but: {known}",
+                    field.name()
+                ));
                 self
             }
         }
@@ -241,7 +272,8 @@ impl<T: Record, U: Record> WindowColumns<T, U> {
         match self.key.get(place).cloned() {
             Some(key) => self.set(field, WindowValue::Key(key)),
             None => {
-                self.wrong.get_or_insert(format!("the key has no field at place {place}"));
+                self.wrong
+                    .get_or_insert(format!("the key has no field at place {place}"));
                 self
             }
         }

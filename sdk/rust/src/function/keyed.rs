@@ -21,7 +21,13 @@ use crate::value::Value;
 
 /// A keyed function over a call's rows or timers.
 pub(crate) trait Keyed {
-    fn process(&self, plan: &[u32], at: Moment, batch: KeyedBatch, budget: usize) -> Result<KeyedReply>;
+    fn process(
+        &self,
+        plan: &[u32],
+        at: Moment,
+        batch: KeyedBatch,
+        budget: usize,
+    ) -> Result<KeyedReply>;
     fn on_timers(&self, at: Moment, timers: TimerBatch, budget: usize) -> Result<KeyedReply>;
 }
 
@@ -119,30 +125,65 @@ pub(crate) struct KeyedFunction<V, K, O, L> {
 impl<V, K, O, L> KeyedFunction<V, K, O, L> {
     pub(crate) fn new(logic: L, mut states: States, ports: Rc<[Port]>) -> Self {
         states.register_metrics();
-        Self { logic, states, ports, of: PhantomData }
+        Self {
+            logic,
+            states,
+            ports,
+            of: PhantomData,
+        }
     }
 }
 
 fn times_of(times: Option<&[u8]>, rows: usize) -> Result<Option<Fixed<'_, i64>>> {
-    times.map(|bytes| from_bytes::<i64>(bytes, rows)).transpose()
+    times
+        .map(|bytes| from_bytes::<i64>(bytes, rows))
+        .transpose()
 }
 
 impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> KeyedFunction<V, K, O, L> {
-    fn reply(&self, consumed: usize, cx: Ctx, mut out: Out<O>, times: Option<Fixed<'_, i64>>) -> KeyedReply {
+    fn reply(
+        &self,
+        consumed: usize,
+        cx: Ctx,
+        mut out: Out<O>,
+        times: Option<Fixed<'_, i64>>,
+    ) -> KeyedReply {
         let parent_time = |row: u32| times.and_then(|t| t.get(row as usize)).unwrap_or(i64::MIN);
         let (rows, parents, columns, times) = out.finish(parent_time);
         let mut outputs = Vec::new();
         if rows > 0 {
             let parents = Some(row_bytes(&parents));
-            outputs.push(Output { step: 0, port: 0, rows: rows as u32, parents, columns, times });
+            outputs.push(Output {
+                step: 0,
+                port: 0,
+                rows: rows as u32,
+                parents,
+                columns,
+                times,
+            });
         }
-        outputs.extend(out.finish_sides().into_iter().filter_map(|s| side_output(0, s, consumed)));
-        KeyedReply { consumed: consumed as u32, outputs, states: self.states.changes(), timers: cx.finish() }
+        outputs.extend(
+            out.finish_sides()
+                .into_iter()
+                .filter_map(|s| side_output(0, s, consumed)),
+        );
+        KeyedReply {
+            consumed: consumed as u32,
+            outputs,
+            states: self.states.changes(),
+            timers: cx.finish(),
+        }
     }
 }
 
 impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, K, O, L> {
-    fn process(&self, plan: &[u32], at: Moment, batch: KeyedBatch, budget: usize) -> Result<KeyedReply> {
+    fn process(
+        &self,
+        plan: &[u32],
+        at: Moment,
+        batch: KeyedBatch,
+        budget: usize,
+    ) -> Result<KeyedReply> {
         let rows = batch.rows.rows as usize;
         self.states.load(batch.states)?;
         let keys = keys_of::<K>(&batch.keys)?;
@@ -155,10 +196,14 @@ impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, 
         place::enter(None);
         let mut consumed = rows;
         for i in 0..rows {
-            let Some(row) = Row::below(i, rows) else { break };
+            let Some(row) = Row::below(i, rows) else {
+                break;
+            };
             let ordinal = ordinals.read(row);
             let Some(key_row) = Row::below(ordinal as usize, key_rows) else {
-                return Err(Error::new("the host has shipped a row without its key").at_row(i as u32));
+                return Err(
+                    Error::new("the host has shipped a row without its key").at_row(i as u32)
+                );
             };
             place::set(i);
             self.states.at(ordinal as usize);
@@ -166,7 +211,12 @@ impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, 
             let time = times.as_ref().map(|t| t.read(row));
             cx.event_time = time;
             out.at(i);
-            self.logic.row(K::read(&keys, key_row), V::read(&columns, row), &mut cx, &mut out);
+            self.logic.row(
+                K::read(&keys, key_row),
+                V::read(&columns, row),
+                &mut cx,
+                &mut out,
+            );
             out.check().map_err(|e| e.at_row(i as u32))?;
             if i % 16 == 15 && out.bytes() >= budget {
                 consumed = i + 1;
@@ -186,14 +236,17 @@ impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, 
         place::enter(None);
         let mut consumed = rows;
         for i in 0..rows {
-            let Some(row) = Row::below(i, rows) else { break };
+            let Some(row) = Row::below(i, rows) else {
+                break;
+            };
             let time = times.read(row);
             place::set(i);
             self.states.at(i);
             cx.key = i as u32;
             cx.event_time = (!timers.processing_time).then_some(time);
             out.at(i);
-            self.logic.timer(K::read(&keys, row), Timestamp(time), &mut cx, &mut out);
+            self.logic
+                .timer(K::read(&keys, row), Timestamp(time), &mut cx, &mut out);
             out.check().map_err(|e| e.at_row(i as u32))?;
             if i % 16 == 15 && out.bytes() >= budget {
                 consumed = i + 1;

@@ -52,11 +52,17 @@ impl Segment {
         for number in numbers {
             let function = *number as usize;
             let Some(Function::Step(spec, _)) = functions.get(function) else {
-                return Err(Error::new(format_args!("function {number} is not stateless, or does not exist")));
+                return Err(Error::new(format_args!(
+                    "function {number} is not stateless, or does not exist"
+                )));
             };
             let view = frame.view(&spec.view)?;
             let direct = direct(&view);
-            steps.push(Planned { function, view, direct });
+            steps.push(Planned {
+                function,
+                view,
+                direct,
+            });
             match &spec.effect {
                 Effect::Select => {}
                 Effect::Times => {
@@ -69,24 +75,40 @@ impl Segment {
                 }
             }
         }
-        let made = frame.0.into_iter().map(|(_, place)| place).filter(|p| p.level > 0).collect();
+        let made = frame
+            .0
+            .into_iter()
+            .map(|(_, place)| place)
+            .filter(|p| p.level > 0)
+            .collect();
         Ok(Self { steps, made, times })
     }
 
     pub(crate) fn run(&self, functions: &[Function], rows: Batch, budget: usize) -> Result<Reply> {
         let all = rows.rows as usize;
-        let mut run = Run { levels: vec![Level { columns: rows.columns, rows: all, map: None }], rows: all };
+        let mut run = Run {
+            levels: vec![Level {
+                columns: rows.columns,
+                rows: all,
+                map: None,
+            }],
+            rows: all,
+        };
         let mut consumed = all;
         let mut sides: Vec<(u32, SideRows)> = Vec::new();
         let mut after: Vec<(usize, Map)> = Vec::with_capacity(self.steps.len());
         for (number, step) in (0u32..).zip(&self.steps) {
-            let Some(Function::Step(_, function)) = functions.get(step.function) else { continue };
+            let Some(Function::Step(_, function)) = functions.get(step.function) else {
+                continue;
+            };
             let before = run.rows;
             let ran = run.call(step, function.as_ref(), budget)?;
             if ran.done < before {
                 consumed = run.origin_of(ran.done);
             }
-            let Ran { made, sides: rows, .. } = ran;
+            let Ran {
+                made, sides: rows, ..
+            } = ran;
             sides.extend(rows.into_iter().map(|mut side| {
                 side.parents = compose(run.origin(), &side.parents);
                 (number, side)
@@ -94,13 +116,24 @@ impl Segment {
             run.take(made);
             after.push((run.rows, run.origin().cloned()));
         }
-        let step_rows = after.iter().map(|(rows, map)| before_row(map.as_deref(), *rows, consumed)).collect();
+        let step_rows = after
+            .iter()
+            .map(|(rows, map)| before_row(map.as_deref(), *rows, consumed))
+            .collect();
         let mut outputs = Vec::with_capacity(1 + sides.len());
         if run.rows > 0 {
             outputs.push(self.output(&mut run));
         }
-        outputs.extend(sides.into_iter().filter_map(|(step, side)| side_output(step, side, consumed)));
-        Ok(Reply { consumed: consumed as u32, outputs, step_rows })
+        outputs.extend(
+            sides
+                .into_iter()
+                .filter_map(|(step, side)| side_output(step, side, consumed)),
+        );
+        Ok(Reply {
+            consumed: consumed as u32,
+            outputs,
+            step_rows,
+        })
     }
 
     /// What leaves the last function.
@@ -110,12 +143,24 @@ impl Segment {
             run.take_columns(place, &mut columns);
         }
         let times = self.times.and_then(|level| {
-            let schema = vec![crate::value::node("time", crate::bindings::pelton::job::types::DataType::Timestamp)];
+            let schema = vec![crate::value::node(
+                "time",
+                crate::bindings::pelton::job::types::DataType::Timestamp,
+            )];
             let mut out = Vec::new();
-            run.take_columns(&Place { level, nodes: vec![0], schema }, &mut out);
+            run.take_columns(
+                &Place {
+                    level,
+                    nodes: vec![0],
+                    schema,
+                },
+                &mut out,
+            );
             out.pop()?.values
         });
-        let parents = run.origin().map(|map| row_bytes(map.get(..run.rows).unwrap_or(map)));
+        let parents = run
+            .origin()
+            .map(|map| row_bytes(map.get(..run.rows).unwrap_or(map)));
         Output {
             step: (self.steps.len().saturating_sub(1)) as u32,
             port: 0,
@@ -132,7 +177,14 @@ fn places(schema: &Schema, level: usize) -> Vec<(String, Place)> {
         .filter_map(|(start, nodes)| {
             let name = nodes.first()?.name.clone();
             let numbers = (start..start + nodes.len()).map(|n| n as u32).collect();
-            Some((name, Place { level, nodes: numbers, schema: nodes.to_vec() }))
+            Some((
+                name,
+                Place {
+                    level,
+                    nodes: numbers,
+                    schema: nodes.to_vec(),
+                },
+            ))
         })
         .collect()
 }
@@ -143,9 +195,15 @@ impl Frame {
         top_fields(view)
             .map(|(_, nodes)| {
                 let name = nodes.first().map_or("", |f| f.name.as_str());
-                let place = self.0.iter().find(|(n, _)| n == name).map(|(_, place)| place);
+                let place = self
+                    .0
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, place)| place);
                 place.and_then(|p| narrow(p, nodes)).ok_or_else(|| {
-                    Error::new(format_args!("field '{name}' is read by a function and was not shipped as it reads it"))
+                    Error::new(format_args!(
+                        "field '{name}' is read by a function and was not shipped as it reads it"
+                    ))
                 })
             })
             .collect()
@@ -172,8 +230,15 @@ fn narrow(place: &Place, view: &[crate::bindings::pelton::job::types::Field]) ->
             let mut nodes = vec![*place.nodes.first()?];
             for (_, want) in top_fields(wanted) {
                 let (start, found) = top_field(&inner, &want.first()?.name)?;
-                let numbers = place.nodes.get(1 + start..1 + start + found.len())?.to_vec();
-                let part = Place { level: place.level, nodes: numbers, schema: found.to_vec() };
+                let numbers = place
+                    .nodes
+                    .get(1 + start..1 + start + found.len())?
+                    .to_vec();
+                let part = Place {
+                    level: place.level,
+                    nodes: numbers,
+                    schema: found.to_vec(),
+                };
                 nodes.extend(narrow(&part, want)?.nodes);
             }
             nodes
@@ -183,13 +248,22 @@ fn narrow(place: &Place, view: &[crate::bindings::pelton::job::types::Field]) ->
             (same && (want.nullable || !have.nullable)).then(|| place.nodes.clone())?
         }
     };
-    Some(Place { level: place.level, nodes, schema: view.to_vec() })
+    Some(Place {
+        level: place.level,
+        nodes,
+        schema: view.to_vec(),
+    })
 }
 
 fn direct(view: &[Place]) -> Option<(usize, Vec<u32>)> {
     let level = view.first()?.level;
     let same = view.iter().all(|p| p.level == level);
-    same.then(|| (level, view.iter().flat_map(|p| p.nodes.iter().copied()).collect()))
+    same.then(|| {
+        (
+            level,
+            view.iter().flat_map(|p| p.nodes.iter().copied()).collect(),
+        )
+    })
 }
 
 /// The plan of a view over one schema. Errors: a field that is not there.
@@ -218,7 +292,9 @@ impl Run {
     }
 
     fn origin_of(&self, row: usize) -> usize {
-        self.origin().and_then(|map| map.get(row)).map_or(row, |r| *r as usize)
+        self.origin()
+            .and_then(|map| map.get(row))
+            .map_or(row, |r| *r as usize)
     }
 
     fn call(&self, step: &Planned, function: &dyn Step, budget: usize) -> Result<Ran> {
@@ -234,7 +310,9 @@ impl Run {
         let mixed;
         match &step.direct {
             Some((number, plan)) => {
-                let Some(level) = self.levels.get(*number) else { return Err(Error::new("a level is missing")) };
+                let Some(level) = self.levels.get(*number) else {
+                    return Err(Error::new("a level is missing"));
+                };
                 input.columns = &level.columns;
                 input.plan = Some(plan);
                 input.physical = level.rows;
@@ -258,7 +336,9 @@ impl Run {
     }
 
     fn copy_columns(&self, place: &Place, out: &mut Vec<Column>) {
-        let Some(level) = self.levels.get(place.level) else { return };
+        let Some(level) = self.levels.get(place.level) else {
+            return;
+        };
         let whole: Vec<u32>;
         let rows = match &level.map {
             Some(map) => map.get(..self.rows).unwrap_or(map),
@@ -267,7 +347,10 @@ impl Run {
                 &whole
             }
         };
-        let mut columns = place.nodes.iter().filter_map(|n| level.columns.get(*n as usize));
+        let mut columns = place
+            .nodes
+            .iter()
+            .filter_map(|n| level.columns.get(*n as usize));
         gather(&place.schema, &mut columns, rows, out);
     }
 
@@ -297,16 +380,32 @@ impl Run {
                     self.follow(kept);
                 }
             }
-            Made::Rows { rows, parents, columns } => {
+            Made::Rows {
+                rows,
+                parents,
+                columns,
+            } => {
                 self.rows = rows;
                 if let Some(parents) = parents {
                     self.follow(parents);
                 }
-                self.levels.push(Level { columns, rows, map: None });
+                self.levels.push(Level {
+                    columns,
+                    rows,
+                    map: None,
+                });
             }
             Made::Times(times) => {
-                let column = Column { validity: None, offsets: None, values: Some(times) };
-                self.levels.push(Level { columns: vec![column], rows: self.rows, map: None });
+                let column = Column {
+                    validity: None,
+                    offsets: None,
+                    values: Some(times),
+                };
+                self.levels.push(Level {
+                    columns: vec![column],
+                    rows: self.rows,
+                    map: None,
+                });
             }
         }
     }
@@ -326,7 +425,10 @@ impl Run {
 fn compose(map: Option<&Rc<Vec<u32>>>, rows: &[u32]) -> Vec<u32> {
     match map {
         None => rows.to_vec(),
-        Some(map) => rows.iter().map(|r| map.get(*r as usize).copied().unwrap_or(0)).collect(),
+        Some(map) => rows
+            .iter()
+            .map(|r| map.get(*r as usize).copied().unwrap_or(0))
+            .collect(),
     }
 }
 
@@ -334,7 +436,10 @@ fn compose(map: Option<&Rc<Vec<u32>>>, rows: &[u32]) -> Vec<u32> {
 fn before_row(map: Option<&Vec<u32>>, rows: usize, end: usize) -> u32 {
     match map {
         None => rows.min(end) as u32,
-        Some(map) => map.get(..rows).unwrap_or(map).partition_point(|r| (*r as usize) < end) as u32,
+        Some(map) => map
+            .get(..rows)
+            .unwrap_or(map)
+            .partition_point(|r| (*r as usize) < end) as u32,
     }
 }
 
@@ -355,5 +460,12 @@ pub(crate) fn side_output(step: u32, side: SideRows, consumed: usize) -> Option<
         columns = cut;
     }
     let parents = Some(to_bytes(side.parents.iter().take(kept).copied()));
-    Some(Output { step, port: side.port, rows: kept as u32, parents, columns, times: None })
+    Some(Output {
+        step,
+        port: side.port,
+        rows: kept as u32,
+        parents,
+        columns,
+        times: None,
+    })
 }

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::{Columns, Input, Made, Out, Port, Ran, Step};
-use crate::column::{Cursor, to_bytes};
 use crate::column::Buffer;
+use crate::column::{Cursor, to_bytes};
 use crate::error::{Error, Result};
 use crate::gather::gather;
 use crate::key::Key;
@@ -44,7 +44,11 @@ impl<V: Record, F: Fn(V::Ref<'_>) -> bool> Step for FilterStep<V, F> {
             }
             Ok(true)
         })?;
-        Ok(Ran { made: Made::Selected(kept), done, sides: Vec::new() })
+        Ok(Ran {
+            made: Made::Selected(kept),
+            done,
+            sides: Vec::new(),
+        })
     }
 }
 
@@ -62,7 +66,15 @@ fn one_each<V: Record, U: Record>(
     })?;
     let mut columns = Vec::new();
     U::row_finish(&mut builder, &mut columns);
-    Ok(Ran { made: Made::Rows { rows: done, parents: None, columns }, done, sides: Vec::new() })
+    Ok(Ran {
+        made: Made::Rows {
+            rows: done,
+            parents: None,
+            columns,
+        },
+        done,
+        sides: Vec::new(),
+    })
 }
 
 impl<V: Record, U: Record + Emit<U>, F: Fn(V::Ref<'_>) -> U> Step for MapStep<V, U, F> {
@@ -74,7 +86,9 @@ impl<V: Record, U: Record + Emit<U>, F: Fn(V::Ref<'_>) -> U> Step for MapStep<V,
     }
 }
 
-impl<V: Record, U: Record, F: Fn(V::Ref<'_>, Slot<'_, U>) -> Filled<U>> Step for MapIntoStep<V, U, F> {
+impl<V: Record, U: Record, F: Fn(V::Ref<'_>, Slot<'_, U>) -> Filled<U>> Step
+    for MapIntoStep<V, U, F>
+{
     fn run(&self, input: &Input<'_>) -> Result<Ran> {
         one_each::<V, U>(input, |builder, row| {
             (self.f)(row, Slot { builder });
@@ -100,7 +114,11 @@ impl<V: Record, F: Fn(V::Ref<'_>) -> Timestamp> Step for TimesStep<V, F> {
             times.push((self.f)(row));
             Ok(true)
         })?;
-        Ok(Ran { made: Made::Times(times.take()), done, sides: Vec::new() })
+        Ok(Ran {
+            made: Made::Times(times.take()),
+            done,
+            sides: Vec::new(),
+        })
     }
 }
 
@@ -114,8 +132,10 @@ impl<V: Record, U: Record, F: Fn(&Columns<'_, V>, &mut U::Builder)> Step for Map
                 (picked.as_slice(), None)
             }
         };
-        let batch =
-            Columns { columns: V::row_resolve(&mut Cursor::new(columns, plan), input.rows)?, rows: input.rows };
+        let batch = Columns {
+            columns: V::row_resolve(&mut Cursor::new(columns, plan), input.rows)?,
+            rows: input.rows,
+        };
         let mut builder = U::Builder::default();
         builder.reserve(input.rows);
         crate::place::enter(None);
@@ -128,7 +148,15 @@ impl<V: Record, U: Record, F: Fn(&Columns<'_, V>, &mut U::Builder)> Step for Map
         }
         let mut columns = Vec::new();
         U::row_finish(&mut builder, &mut columns);
-        Ok(Ran { made: Made::Rows { rows: input.rows, parents: None, columns }, done: input.rows, sides: Vec::new() })
+        Ok(Ran {
+            made: Made::Rows {
+                rows: input.rows,
+                parents: None,
+                columns,
+            },
+            done: input.rows,
+            sides: Vec::new(),
+        })
     }
 }
 
@@ -136,9 +164,15 @@ impl<V: Record, U: Record, F: Fn(&Columns<'_, V>, &mut U::Builder)> Step for Map
 fn pick(schema: &Schema, input: &Input<'_>, map: &[u32]) -> Vec<crate::value::Column> {
     let mut out = Vec::new();
     for (start, nodes) in top_fields(schema) {
-        let indices = (start..start + nodes.len()).map(|i| input.plan.map_or(Some(i), |p| Some(*p.get(i)? as usize)));
+        let indices = (start..start + nodes.len())
+            .map(|i| input.plan.map_or(Some(i), |p| Some(*p.get(i)? as usize)));
         let mut columns = indices.filter_map(|i| input.columns.get(i?));
-        gather(nodes, &mut columns, map.get(..input.rows).unwrap_or(map), &mut out);
+        gather(
+            nodes,
+            &mut columns,
+            map.get(..input.rows).unwrap_or(map),
+            &mut out,
+        );
     }
     out
 }
@@ -169,7 +203,11 @@ pub(crate) struct FlatMapStep<V, U, F> {
 
 impl<V, U, F> FlatMapStep<V, U, F> {
     pub(crate) fn new(f: F, ports: Rc<[Port]>) -> Self {
-        Self { f, ports, of: PhantomData }
+        Self {
+            f,
+            ports,
+            of: PhantomData,
+        }
     }
 }
 
@@ -184,9 +222,19 @@ impl<V: Record, U: Record, F: Fn(V::Ref<'_>, &mut Out<U>)> Step for FlatMapStep<
         })?;
         let (rows, parents, columns, times) = out.finish(|_| i64::MIN);
         if times.is_some() {
-            return Err(Error::new("emit_at is for keyed functions: give event times by assign_timestamps"));
+            return Err(Error::new(
+                "emit_at is for keyed functions: give event times by assign_timestamps",
+            ));
         }
-        Ok(Ran { made: Made::Rows { rows, parents: Some(parents), columns }, done, sides: out.finish_sides() })
+        Ok(Ran {
+            made: Made::Rows {
+                rows,
+                parents: Some(parents),
+                columns,
+            },
+            done,
+            sides: out.finish_sides(),
+        })
     }
 }
 
@@ -206,6 +254,14 @@ impl<V: Record, K: Key, F: Fn(V::Ref<'_>) -> K> Step for KeyStep<V, K, F> {
         })?;
         let mut columns = Vec::new();
         K::finish(&mut builder, &mut columns);
-        Ok(Ran { made: Made::Rows { rows: done, parents: None, columns }, done, sides: Vec::new() })
+        Ok(Ran {
+            made: Made::Rows {
+                rows: done,
+                parents: None,
+                columns,
+            },
+            done,
+            sides: Vec::new(),
+        })
     }
 }

@@ -31,7 +31,10 @@ pub struct Component<J>(std::marker::PhantomData<J>);
 fn with<T>(f: impl FnOnce(&mut Instance) -> Result<T, Failure>) -> Result<T, Failure> {
     INSTANCE.with_borrow_mut(|instance| match instance {
         Some(instance) => f(instance),
-        None => Err(Failure { message: "a function was called before open".into(), row: None }),
+        None => Err(Failure {
+            message: "a function was called before open".into(),
+            row: None,
+        }),
     })
 }
 

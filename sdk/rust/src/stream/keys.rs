@@ -10,7 +10,7 @@ use crate::function::keyed::{Ctx, Keyed, KeyedFunction, Logic};
 use crate::function::transform::KeyStep;
 use crate::function::{Effect, Function, Open, Out, Step, StepFunction};
 use crate::key::{Key, KeyFields};
-use crate::record::{RefOf, Record};
+use crate::record::{Record, RefOf};
 use crate::state::{States, ValueState};
 use crate::time::Timestamp;
 use crate::value::{Schema, Value, top_fields};
@@ -46,7 +46,13 @@ pub trait KeyedProcess: 'static {
     );
 
     /// A timer that this function has set for the key.
-    fn on_timer(&self, key: <Self::Key as Key>::Ref<'_>, time: Timestamp, cx: &mut Ctx, out: &mut Out<Self::Out>) {
+    fn on_timer(
+        &self,
+        key: <Self::Key as Key>::Ref<'_>,
+        time: Timestamp,
+        cx: &mut Ctx,
+        out: &mut Out<Self::Out>,
+    ) {
         let _ = (key, time, cx, out);
     }
 }
@@ -58,12 +64,22 @@ impl<T: Record, V: Record> Stream<T, V> {
     }
 
     /// Brings rows together for which a function makes equal keys.
-    pub fn key_by_fn<K: Key>(self, name: &str, key: impl Fn(RefOf<'_, V>) -> K + 'static) -> KeyedStream<T, V, K> {
+    pub fn key_by_fn<K: Key>(
+        self,
+        name: &str,
+        key: impl Fn(RefOf<'_, V>) -> K + 'static,
+    ) -> KeyedStream<T, V, K> {
         let made = K::schema("__key");
-        let names = top_fields(&made).filter_map(|(_, n)| Some(n.first()?.name.clone())).collect();
+        let names = top_fields(&made)
+            .filter_map(|(_, n)| Some(n.first()?.name.clone()))
+            .collect();
         let mut output = T::schema();
         output.extend(made.iter().cloned());
-        let spec = StepFunction { view: V::schema(), output, effect: Effect::Make(made) };
+        let spec = StepFunction {
+            view: V::schema(),
+            output,
+            effect: Effect::Make(made),
+        };
         let make = move |_: &Open| Ok(Box::new(KeyStep::<V, K, _>::new(key)) as Box<dyn Step>);
         let operator = add_step(&self.draft, &self.ends, name, spec, Box::new(make));
         Self::of(self.draft, operator).keyed(names)
@@ -71,8 +87,14 @@ impl<T: Record, V: Record> Stream<T, V> {
 
     fn keyed<K: Key>(self, key: Vec<String>) -> KeyedStream<T, V, K> {
         let mut ends = self.ends;
-        ends.iter_mut().for_each(|end| end.partition = Partition::Key(key.clone()));
-        KeyedStream { draft: self.draft, ends, key, of: PhantomData }
+        ends.iter_mut()
+            .for_each(|end| end.partition = Partition::Key(key.clone()));
+        KeyedStream {
+            draft: self.draft,
+            ends,
+            key,
+            of: PhantomData,
+        }
     }
 }
 
@@ -80,7 +102,10 @@ impl<T: Record, V: Record, K: Key> KeyedStream<T, V, K> {
     /// For each row, what `f` makes of the result so far and the row; the first row of a key is its first result.
     pub fn reduce(self, name: &str, f: impl Fn(&T, RefOf<'_, T>) -> T + 'static) -> Stream<T> {
         let mut states = States::default();
-        let logic = Reduce { f, state: states.value::<T>("reduced") };
+        let logic = Reduce {
+            f,
+            state: states.value::<T>("reduced"),
+        };
         add_keyed::<T, K, T, _>(self.draft, &self.ends, self.key, name, logic, states, false)
     }
 
@@ -92,12 +117,24 @@ impl<T: Record, V: Record, K: Key> KeyedStream<T, V, K> {
     {
         let mut states = States::default();
         let logic = Process(make(&mut states));
-        add_keyed::<V, K, F::Out, _>(self.draft, &self.ends, self.key, name, logic, states, F::TIMERS)
+        add_keyed::<V, K, F::Out, _>(
+            self.draft,
+            &self.ends,
+            self.key,
+            name,
+            logic,
+            states,
+            F::TIMERS,
+        )
     }
 
     /// Runs a keyed closure; `make` declares its states and answers it:
     /// `.process_with("count", |states| { let n = states.value::<i64>("n"); move |key, row, cx, out| .. })`.
-    pub fn process_with<O: Record, F>(self, name: &str, make: impl FnOnce(&mut States) -> F) -> Stream<O>
+    pub fn process_with<O: Record, F>(
+        self,
+        name: &str,
+        make: impl FnOnce(&mut States) -> F,
+    ) -> Stream<O>
     where
         F: Fn(K::Ref<'_>, V::Ref<'_>, &mut Ctx, &mut Out<O>) + 'static,
     {
@@ -138,7 +175,13 @@ fn add_keyed<V: Record, K: Key, O: Record, L: Logic<V, K, O>>(
         let function = KeyedFunction::<V, K, O, L>::new(logic, states, open.ports());
         Ok(Box::new(function) as Box<dyn Keyed>)
     };
-    let parts = Parts { view: V::schema(), key, specs, timers, output: O::schema() };
+    let parts = Parts {
+        view: V::schema(),
+        key,
+        specs,
+        timers,
+        output: O::schema(),
+    };
     let operator = add_operator(&draft, ends, name, parts, Box::new(make));
     Stream::of(draft, operator)
 }
@@ -160,7 +203,12 @@ fn add_operator(
 ) -> u32 {
     let mut d = draft.borrow_mut();
     let view = parts.view.clone();
-    let function = d.function(Box::new(move |open| Ok(Function::Keyed { view, function: make(open)? })));
+    let function = d.function(Box::new(move |open| {
+        Ok(Function::Keyed {
+            view,
+            function: make(open)?,
+        })
+    }));
     let body = draft::process(function, parts.view, parts.key, parts.specs, parts.timers);
     let operator = d.add(name, body, Some(parts.output));
     d.connect(ends, operator);
@@ -189,10 +237,22 @@ struct Process<F>(F);
 
 impl<F: KeyedProcess> Logic<F::In, F::Key, F::Out> for Process<F> {
     #[inline]
-    fn row(&self, key: <F::Key as Key>::Ref<'_>, row: RefOf<'_, F::In>, cx: &mut Ctx, out: &mut Out<F::Out>) {
+    fn row(
+        &self,
+        key: <F::Key as Key>::Ref<'_>,
+        row: RefOf<'_, F::In>,
+        cx: &mut Ctx,
+        out: &mut Out<F::Out>,
+    ) {
         self.0.process(key, row, cx, out);
     }
-    fn timer(&self, key: <F::Key as Key>::Ref<'_>, time: Timestamp, cx: &mut Ctx, out: &mut Out<F::Out>) {
+    fn timer(
+        &self,
+        key: <F::Key as Key>::Ref<'_>,
+        time: Timestamp,
+        cx: &mut Ctx,
+        out: &mut Out<F::Out>,
+    ) {
         self.0.on_timer(key, time, cx, out);
     }
 }

@@ -14,7 +14,22 @@ pub trait Item: Value {}
 macro_rules! items {
     ($($t:ty),*) => { $(impl Item for $t {})* };
 }
-items!(bool, i8, i16, i32, i64, u16, u32, u64, f32, f64, String, Vec<u8>, Timestamp, Date);
+items!(
+    bool,
+    i8,
+    i16,
+    i32,
+    i64,
+    u16,
+    u32,
+    u64,
+    f32,
+    f64,
+    String,
+    Vec<u8>,
+    Timestamp,
+    Date
+);
 impl<const SCALE: u8> Item for Decimal<SCALE> {}
 impl<T: Item> Item for Option<T> {}
 impl<T: Item> Item for Vec<T> {}
@@ -51,7 +66,11 @@ impl<T: Value> ListColumn<'_, T> {
 pub struct ListRef<'a, T: Value>(Form<'a, T>);
 
 enum Form<'a, T: Value> {
-    Column { items: T::Column<'a>, start: usize, end: usize },
+    Column {
+        items: T::Column<'a>,
+        start: usize,
+        end: usize,
+    },
     Slice(&'a [T]),
 }
 
@@ -99,7 +118,10 @@ impl<'a, T: Value> ListRef<'a, T> {
     /// The items in order.
     #[must_use]
     pub fn iter(&self) -> ListIter<'a, T> {
-        ListIter { list: *self, next: 0 }
+        ListIter {
+            list: *self,
+            next: 0,
+        }
     }
 }
 
@@ -170,14 +192,19 @@ pub struct ListBuilder<T: Value> {
 
 impl<T: Value> Default for ListBuilder<T> {
     fn default() -> Self {
-        Self { offsets: OffsetsBuilder::default(), items: T::Builder::default() }
+        Self {
+            offsets: OffsetsBuilder::default(),
+            items: T::Builder::default(),
+        }
     }
 }
 
 impl<T: Value> ListBuilder<T> {
     /// Appends a list of these items.
     pub fn push<'a>(&mut self, items: impl IntoIterator<Item = T::Ref<'a>>) {
-        items.into_iter().for_each(|item| T::push(&mut self.items, item));
+        items
+            .into_iter()
+            .for_each(|item| T::push(&mut self.items, item));
         self.offsets.push(self.items.len());
     }
 }
@@ -196,7 +223,11 @@ impl<T: Value> ColumnBuilder for ListBuilder<T> {
         self.offsets.push(self.items.len());
     }
     fn finish(&mut self, columns: &mut Vec<Column>) {
-        columns.push(Column { validity: None, offsets: Some(self.offsets.take()), values: None });
+        columns.push(Column {
+            validity: None,
+            offsets: Some(self.offsets.take()),
+            values: None,
+        });
         self.items.finish(columns);
     }
 }
@@ -213,13 +244,21 @@ impl<T: Item> Value for Vec<T> {
     fn resolve<'a>(cursor: &mut Cursor<'a>, rows: usize) -> Result<Self::Column<'a>> {
         let offsets = cursor.offsets(rows)?;
         let count = offsets.end();
-        Ok(ListColumn { offsets, items: T::resolve(cursor, count)?, count })
+        Ok(ListColumn {
+            offsets,
+            items: T::resolve(cursor, count)?,
+            count,
+        })
     }
     #[inline(always)]
     fn read<'a>(column: &Self::Column<'a>, row: Row) -> Self::Ref<'a> {
         let (start, end) = column.offsets.read(row);
         let end = end.min(column.count);
-        ListRef(Form::Column { items: column.items, start: start.min(end), end })
+        ListRef(Form::Column {
+            items: column.items,
+            start: start.min(end),
+            end,
+        })
     }
     fn own(value: Self::Ref<'_>) -> Self {
         value.iter().map(T::own).collect()

@@ -47,7 +47,11 @@ pub struct OptionBuilder<T: Value> {
 
 impl<T: Value> Default for OptionBuilder<T> {
     fn default() -> Self {
-        Self { validity: BitsBuilder::default(), nulls: 0, inner: T::Builder::default() }
+        Self {
+            validity: BitsBuilder::default(),
+            nulls: 0,
+            inner: T::Builder::default(),
+        }
     }
 }
 
@@ -109,11 +113,18 @@ impl<T: Value> Value for Option<T> {
     }
     fn resolve<'a>(cursor: &mut Cursor<'a>, rows: usize) -> Result<Self::Column<'a>> {
         let validity = cursor.validity(rows)?;
-        Ok(OptionColumn { validity, inner: T::resolve(cursor, rows)? })
+        Ok(OptionColumn {
+            validity,
+            inner: T::resolve(cursor, rows)?,
+        })
     }
     #[inline(always)]
     fn read<'a>(column: &Self::Column<'a>, row: Row) -> Self::Ref<'a> {
-        if column.is_there(row) { Some(T::read(&column.inner, row)) } else { None }
+        if column.is_there(row) {
+            Some(T::read(&column.inner, row))
+        } else {
+            None
+        }
     }
     #[inline]
     fn own(value: Self::Ref<'_>) -> Self {
