@@ -8,7 +8,11 @@ mod command_line;
 #[cfg(test)]
 mod components;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod new_project;
+#[cfg(test)]
+mod nexmark;
 #[cfg(test)]
 mod pelton;
 #[cfg(test)]
