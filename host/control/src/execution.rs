@@ -49,34 +49,67 @@ pub struct ExecutionGraph {
 /// Errors: `Usage` if a parallelism is 0 or above the maximum, which itself is at most `KEY_GROUPS_MAX`.
 pub fn plan(graph: &JobGraph, parallelism: u32, max_parallelism: u32) -> Result<ExecutionGraph> {
     if max_parallelism == 0 || max_parallelism > KEY_GROUPS_MAX {
-        return Err(Error::new(ErrorCode::Usage, format!("max parallelism {max_parallelism} is not between 1 and {KEY_GROUPS_MAX}")));
+        return Err(Error::new(
+            ErrorCode::Usage,
+            format!("max parallelism {max_parallelism} is not between 1 and {KEY_GROUPS_MAX}"),
+        ));
     }
-    for (name, p) in graph.operators.iter().map(|op| (op.name.as_str(), op.parallelism.unwrap_or(parallelism))) {
+    for (name, p) in graph
+        .operators
+        .iter()
+        .map(|op| (op.name.as_str(), op.parallelism.unwrap_or(parallelism)))
+    {
         if p == 0 || p > PARALLELISM_MAX.min(max_parallelism) {
-            let message = format!("parallelism {p} is not between 1 and {}", PARALLELISM_MAX.min(max_parallelism));
+            let message = format!(
+                "parallelism {p} is not between 1 and {}",
+                PARALLELISM_MAX.min(max_parallelism)
+            );
             return Err(Error::new(ErrorCode::Usage, message).at("operator", format!("'{name}'")));
         }
     }
-    let of = |id: OperatorId| graph.operator(id).and_then(|op| op.parallelism).unwrap_or(parallelism);
-    let order = graph.topological().ok_or_else(|| Error::new(ErrorCode::GraphInvalid, "the graph has a cycle"))?;
+    let of = |id: OperatorId| {
+        graph
+            .operator(id)
+            .and_then(|op| op.parallelism)
+            .unwrap_or(parallelism)
+    };
+    let order = graph
+        .topological()
+        .ok_or_else(|| Error::new(ErrorCode::GraphInvalid, "the graph has a cycle"))?;
     let (chains, chain_of) = cut(graph, &order, &of);
-    let mut tasks: Vec<TaskSpec> = chains.iter().flat_map(|c| tasks_of(c, max_parallelism)).collect();
+    let mut tasks: Vec<TaskSpec> = chains
+        .iter()
+        .flat_map(|c| tasks_of(c, max_parallelism))
+        .collect();
     let mut channels = Vec::new();
     for (index, edge) in graph.edges.iter().enumerate() {
-        let (Some(from), Some(to)) = (chain_at(&chain_of, edge.source.0), chain_at(&chain_of, edge.target.0)) else { continue };
+        let (Some(from), Some(to)) = (
+            chain_at(&chain_of, edge.source.0),
+            chain_at(&chain_of, edge.target.0),
+        ) else {
+            continue;
+        };
         if from != to {
             let ends = ((from, of(edge.source.0)), (to, of(edge.target.0)));
             connect(index as u32, edge, ends, &mut tasks, &mut channels);
         }
     }
-    Ok(ExecutionGraph { chains, tasks, channels })
+    Ok(ExecutionGraph {
+        chains,
+        tasks,
+        channels,
+    })
 }
 
 fn chain_at(chain_of: &[Option<ChainId>], id: OperatorId) -> Option<ChainId> {
     chain_of.get(id.0 as usize).copied().flatten()
 }
 
-fn cut(graph: &JobGraph, order: &[OperatorId], of: &dyn Fn(OperatorId) -> u32) -> (Vec<Chain>, Vec<Option<ChainId>>) {
+fn cut(
+    graph: &JobGraph,
+    order: &[OperatorId],
+    of: &dyn Fn(OperatorId) -> u32,
+) -> (Vec<Chain>, Vec<Option<ChainId>>) {
     let mut chains: Vec<Chain> = Vec::new();
     let mut chain_of: Vec<Option<ChainId>> = vec![None; graph.operators.len()];
     for id in order {
@@ -87,7 +120,11 @@ fn cut(graph: &JobGraph, order: &[OperatorId], of: &dyn Fn(OperatorId) -> u32) -
             .and_then(|e| chain_at(&chain_of, e.source.0));
         let chain = joined.unwrap_or_else(|| {
             let id = ChainId(chains.len() as u32);
-            chains.push(Chain { id, operators: Vec::new(), parallelism: 0 });
+            chains.push(Chain {
+                id,
+                operators: Vec::new(),
+                parallelism: 0,
+            });
             id
         });
         if let Some(c) = chains.get_mut(chain.0 as usize) {
@@ -103,7 +140,10 @@ fn cut(graph: &JobGraph, order: &[OperatorId], of: &dyn Fn(OperatorId) -> u32) -
 
 fn tasks_of(chain: &Chain, max_parallelism: u32) -> impl Iterator<Item = TaskSpec> + '_ {
     (0..chain.parallelism).map(move |index| TaskSpec {
-        task: TaskId { chain: chain.id, index },
+        task: TaskId {
+            chain: chain.id,
+            index,
+        },
         parallelism: chain.parallelism,
         max_parallelism,
         key_groups: KeyGroupRange::of_task(index, chain.parallelism, max_parallelism),
@@ -132,18 +172,37 @@ fn connect(
         for t in 0..count {
             if let Some(task) = find(tasks, TaskId { chain, index: t }) {
                 if sends {
-                    task.outputs.push(OutputSpec { edge: index, channels: Vec::new() });
+                    task.outputs.push(OutputSpec {
+                        edge: index,
+                        channels: Vec::new(),
+                    });
                 } else {
-                    task.inputs.push(InputSpec { edge: index, channels: Vec::new() });
+                    task.inputs.push(InputSpec {
+                        edge: index,
+                        channels: Vec::new(),
+                    });
                 }
             }
         }
     }
     for s in 0..senders {
         for r in (0..receivers).filter(|r| reaches(s, *r)) {
-            let (source, target) = (TaskId { chain: from, index: s }, TaskId { chain: to, index: r });
+            let (source, target) = (
+                TaskId {
+                    chain: from,
+                    index: s,
+                },
+                TaskId {
+                    chain: to,
+                    index: r,
+                },
+            );
             let id = ChannelId(channels.len() as u32);
-            channels.push(Channel { edge: index, source, target });
+            channels.push(Channel {
+                edge: index,
+                source,
+                target,
+            });
             if let Some(o) = find(tasks, source).and_then(|t| t.outputs.last_mut()) {
                 o.channels.push(id);
             }
@@ -166,53 +225,107 @@ mod tests {
 
     fn graph(ops: &[Option<u32>], edges: &[(u32, u32, Partition)]) -> JobGraph {
         let schema = Schema::new(vec![Field::new("k", DataType::I64)]);
-        let connector = Connector { name: "c".into(), options: Default::default(), schema: schema.clone() };
+        let connector = Connector {
+            name: "c".into(),
+            options: Default::default(),
+            schema: schema.clone(),
+        };
         let operators = ops.iter().enumerate().map(|(i, p)| Operator {
             uid: i.to_string(),
             name: i.to_string(),
             parallelism: *p,
             body: Body::Source(connector.clone()),
-            outputs: vec![Output { name: "main".into(), schema: schema.clone() }],
+            outputs: vec![Output {
+                name: "main".into(),
+                schema: schema.clone(),
+            }],
         });
         let edges = edges.iter().map(|(s, t, p)| Edge {
             source: (OperatorId(*s), 0),
             target: (OperatorId(*t), 0),
             partition: p.clone(),
         });
-        JobGraph { name: "j".into(), operators: operators.collect(), edges: edges.collect(), params: vec![] }
+        JobGraph {
+            name: "j".into(),
+            operators: operators.collect(),
+            edges: edges.collect(),
+            params: vec![],
+        }
     }
 
     fn chains(g: &JobGraph) -> Vec<Vec<u32>> {
-        plan(g, 2, 128).unwrap().chains.iter().map(|c| c.operators.iter().map(|o| o.0).collect()).collect()
+        plan(g, 2, 128)
+            .unwrap()
+            .chains
+            .iter()
+            .map(|c| c.operators.iter().map(|o| o.0).collect())
+            .collect()
     }
 
     #[test]
     fn a_chain_ends_at_an_exchange_a_union_and_another_parallelism() {
         use Partition::{Forward, Key};
         let key = || Key(vec!["k".into()]);
-        assert_eq!(chains(&graph(&[None; 3], &[(0, 1, Forward), (1, 2, key())])), [vec![0, 1], vec![2]]);
-        assert_eq!(chains(&graph(&[None; 3], &[(0, 2, Forward), (1, 2, Forward)])), [vec![0], vec![1], vec![2]]);
-        assert_eq!(chains(&graph(&[None, Some(1)], &[(0, 1, Forward)])), [vec![0], vec![1]]);
-        assert_eq!(chains(&graph(&[None; 3], &[(0, 1, Forward), (0, 2, Forward)])), [vec![0, 1, 2]]);
+        assert_eq!(
+            chains(&graph(&[None; 3], &[(0, 1, Forward), (1, 2, key())])),
+            [vec![0, 1], vec![2]]
+        );
+        assert_eq!(
+            chains(&graph(&[None; 3], &[(0, 2, Forward), (1, 2, Forward)])),
+            [vec![0], vec![1], vec![2]]
+        );
+        assert_eq!(
+            chains(&graph(&[None, Some(1)], &[(0, 1, Forward)])),
+            [vec![0], vec![1]]
+        );
+        assert_eq!(
+            chains(&graph(&[None; 3], &[(0, 1, Forward), (0, 2, Forward)])),
+            [vec![0, 1, 2]]
+        );
     }
 
     #[test]
     fn channels_join_the_right_tasks() {
         let pairs = |p: Partition, below: u32| {
-            let e = plan(&graph(&[Some(2), Some(below), Some(1)], &[(0, 1, p), (1, 2, Partition::Global)]), 1, 128).unwrap();
+            let e = plan(
+                &graph(
+                    &[Some(2), Some(below), Some(1)],
+                    &[(0, 1, p), (1, 2, Partition::Global)],
+                ),
+                1,
+                128,
+            )
+            .unwrap();
             let first = e.channels.iter().filter(|c| c.edge == 0);
-            first.map(|c| (c.source.index, c.target.index)).collect::<Vec<_>>()
+            first
+                .map(|c| (c.source.index, c.target.index))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(pairs(Partition::Rebalance, 2), [(0, 0), (0, 1), (1, 0), (1, 1)]);
+        assert_eq!(
+            pairs(Partition::Rebalance, 2),
+            [(0, 0), (0, 1), (1, 0), (1, 1)]
+        );
         assert_eq!(pairs(Partition::Global, 2), [(0, 0), (1, 0)]);
-        assert_eq!(pairs(Partition::Rescale, 4), [(0, 0), (0, 1), (1, 2), (1, 3)]);
-        assert_eq!(pairs(Partition::Forward, 4).len(), 8, "another parallelism: rebalanced");
+        assert_eq!(
+            pairs(Partition::Rescale, 4),
+            [(0, 0), (0, 1), (1, 2), (1, 3)]
+        );
+        assert_eq!(
+            pairs(Partition::Forward, 4).len(),
+            8,
+            "another parallelism: rebalanced"
+        );
     }
 
     #[test]
     fn parallelism_stays_below_the_maximum() {
         let g = graph(&[Some(129)], &[]);
-        assert!(plan(&g, 1, 128).unwrap_err().to_string().contains("parallelism 129 is not between 1 and 128"));
+        assert!(
+            plan(&g, 1, 128)
+                .unwrap_err()
+                .to_string()
+                .contains("parallelism 129 is not between 1 and 128")
+        );
         assert!(plan(&g, 1, 0).is_err());
     }
 }

@@ -20,7 +20,6 @@ use crate::operators::select::SelectOperator;
 use crate::operators::sink::SinkOperator;
 use crate::operators::timestamps::TimestampsOperator;
 use crate::operators::transform::{Member, TransformOperator};
-use crate::operators::window::WindowOperator;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
 use crate::task::{Head, Inlet, Task};
@@ -189,7 +188,7 @@ impl Builder<'_> {
                 let inputs = (0..p.inputs.len()).map(|i| self.input(first, i as u32).cloned()).collect::<Result<Vec<_>>>()?;
                 Some(Box::new(ProcessOperator::new(p, &op.name, &inputs, &declared)?))
             }
-            Body::Window(w) => Some(Box::new(WindowOperator::new(w, &op.name, self.input(first, 0)?, &declared)?)),
+            Body::Window(_) => return Err(Error::bug("windows")),
             Body::Opaque { kind, .. } => return Err(Error::bug(format!("nobody makes operators of kind '{kind}'"))),
         };
         Ok(Node { name: op.name.clone(), operator, metrics, channels: Vec::new(), targets: Vec::new() })

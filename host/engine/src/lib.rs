@@ -3,10 +3,13 @@
 //!
 //! Inside: state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
 
+pub mod build;
 pub mod chain;
 pub mod connector;
 pub mod function;
 pub mod operator;
 pub mod operators;
 pub mod shuffle;
+pub mod state;
 pub mod task;
+pub mod timer;

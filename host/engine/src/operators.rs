@@ -1,5 +1,8 @@
 //! The operators, one a file.
 
+pub mod output;
+pub mod process;
 pub mod select;
 pub mod sink;
 pub mod timestamps;
+pub mod transform;

@@ -3,8 +3,6 @@
 //! A *selection* names the rows that are really there, in order, as indices into the columns. Filters only select; an
 //! exchange, and whatever keeps rows, materialises first. The schema is a property of the stream, not of the batch.
 
-use std::sync::Arc;
-
 use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_select::take::take;
@@ -262,6 +260,7 @@ pub fn concat(batches: &[Batch]) -> Result<Batch> {
 mod tests {
     use super::*;
     use arrow_array::{Int64Array, cast::AsArray, types::Int64Type};
+    use std::sync::Arc;
 
     fn numbers(n: i64) -> Batch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));

@@ -45,28 +45,57 @@ impl TransformOperator {
         let mut need = Schema::default();
         let mut made: Vec<String> = Vec::new();
         for m in &members {
-            let fields = m.spec.view.fields.iter().filter(|f| !made.contains(&f.name)).cloned().collect();
+            let fields = m
+                .spec
+                .view
+                .fields
+                .iter()
+                .filter(|f| !made.contains(&f.name))
+                .cloned()
+                .collect();
             need.merge(&Schema::new(fields));
             made.retain(|name| m.declared.first().is_some_and(|d| d.field(name).is_some()));
             made.extend(m.spec.produces.iter().cloned());
         }
         let view = input.restrict(&need);
-        let declared = members.last().and_then(|m| m.declared.first()).cloned().unwrap_or_default();
-        let returned = Schema::new(declared.fields.into_iter().filter(|f| made.contains(&f.name)).collect());
+        let declared = members
+            .last()
+            .and_then(|m| m.declared.first())
+            .cloned()
+            .unwrap_or_default();
+        let returned = Schema::new(
+            declared
+                .fields
+                .into_iter()
+                .filter(|f| made.contains(&f.name))
+                .collect(),
+        );
         let main = output
             .fields
             .iter()
-            .map(|f| match (returned.index_of(&f.name), input.index_of(&f.name)) {
-                (Some(i), _) => Ok(From::Made(i)),
-                (None, Some(i)) => Ok(From::Kept(i)),
-                (None, None) => Err(Error::bug(format!("field '{}' is neither made nor kept", f.name))),
-            })
+            .map(
+                |f| match (returned.index_of(&f.name), input.index_of(&f.name)) {
+                    (Some(i), _) => Ok(From::Made(i)),
+                    (None, Some(i)) => Ok(From::Kept(i)),
+                    (None, None) => Err(Error::bug(format!(
+                        "field '{}' is neither made nor kept",
+                        f.name
+                    ))),
+                },
+            )
             .collect::<Result<_>>()?;
         let last = members.len().saturating_sub(1) as u32;
         let mut outputs = vec![((last, 0), returned)];
         let mut ports = Vec::new();
         for (step, m) in members.iter().enumerate() {
-            ports.push(ports.last().copied().unwrap_or(0) + if step == 0 { 0 } else { side_outputs(members.get(step - 1)) });
+            ports.push(
+                ports.last().copied().unwrap_or(0)
+                    + if step == 0 {
+                        0
+                    } else {
+                        side_outputs(members.get(step - 1))
+                    },
+            );
             for (port, schema) in m.declared.iter().enumerate().skip(1) {
                 outputs.push(((step as u32, port as u32), schema.clone()));
             }
@@ -79,7 +108,14 @@ impl TransformOperator {
             ..SegmentSpec::default()
         };
         let projection = Projection::new(input, &view)?;
-        Ok(Self { members, segment_spec, segment: None, projection, main, ports })
+        Ok(Self {
+            members,
+            segment_spec,
+            segment: None,
+            projection,
+            main,
+            ports,
+        })
     }
 
     /// The port of this operator on which stream `port` of member `step` leaves: 0 for the last one's main output,
@@ -89,7 +125,12 @@ impl TransformOperator {
         if port == 0 {
             return 0;
         }
-        members.iter().take(step).map(|m| side_outputs(Some(m))).sum::<u32>() + port
+        members
+            .iter()
+            .take(step)
+            .map(|m| side_outputs(Some(m)))
+            .sum::<u32>()
+            + port
     }
 
     fn count(&self, reply: &Reply, rows: usize, cx: &Context<'_>) {
@@ -112,14 +153,28 @@ impl Operator for TransformOperator {
     fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
         let segment = match self.segment {
             Some(s) => s,
-            None => *self.segment.insert(cx.functions.prepare(&self.segment_spec)?),
+            None => *self
+                .segment
+                .insert(cx.functions.prepare(&self.segment_spec)?),
         };
         // Only what is shipped is materialised; the rest stays selected.
-        let shipped = batch.clone().with_columns(self.projection.apply(batch.columns())?)?.materialize()?;
+        let shipped = batch
+            .clone()
+            .with_columns(self.projection.apply(batch.columns())?)?
+            .materialize()?;
         let mut done = 0;
         while done < shipped.len() {
-            let part = if done == 0 { shipped.clone() } else { shipped.slice(done, shipped.len() - done) };
-            let rows = Rows { rows: part.len(), columns: part.columns(), times: part.times(), kinds: part.kinds() };
+            let part = if done == 0 {
+                shipped.clone()
+            } else {
+                shipped.slice(done, shipped.len() - done)
+            };
+            let rows = Rows {
+                rows: part.len(),
+                columns: part.columns(),
+                times: part.times(),
+                kinds: part.kinds(),
+            };
             let reply = cx.functions.transform(segment, cx.moment(), rows)?;
             let consumed = reply.consumed.min(part.len());
             if consumed == 0 {
@@ -129,7 +184,11 @@ impl Operator for TransformOperator {
             let parent = batch.slice(done, consumed);
             for rows in reply.outputs {
                 let (step, port) = (rows.step as usize, rows.port);
-                let out = if port == 0 { 0 } else { self.ports.get(step).copied().unwrap_or(0) + port };
+                let out = if port == 0 {
+                    0
+                } else {
+                    self.ports.get(step).copied().unwrap_or(0) + port
+                };
                 let all: Vec<From>;
                 let columns = if port == 0 {
                     &self.main
