@@ -1,0 +1,524 @@
+//! From keys to slots: small numbers under which values are kept, a batch at a time.
+//!
+//! A key of one 64-bit integer or timestamp that is never null stands in an open table of 16-byte entries. A chunk of
+//! rows first copies the entry where each key would stand, so that cache misses overlap, and only then looks at them.
+//! Any other key is kept as its canonical encoding. Slots are given in order of first appearance; a slot that is free
+//! again is given to the next new key.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{Array, ArrayRef, Int64Array, PrimitiveArray};
+use hashbrown::HashTable;
+use pelton_model::encoding::decode;
+use pelton_model::key::{encode_key, hash_bytes, plain_i64};
+use pelton_model::schema::{DataType, Field};
+use pelton_model::{Error, Result};
+use std::sync::Arc;
+
+/// The keys of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Touched {
+    /// For each row, its key: an index into `slots`.
+    pub ordinals: Vec<u32>,
+    /// The slot of each key, in the order of first appearance.
+    pub slots: Vec<u32>,
+    /// The row in which each key first appears.
+    pub first_rows: Vec<u32>,
+}
+
+/// Rows of columns: the first so many, or those named.
+#[derive(Clone, Copy, Debug)]
+pub enum RowSet<'a> {
+    /// The first so many.
+    First(usize),
+    /// Those named, in this order.
+    These(&'a [u32]),
+}
+
+impl RowSet<'_> {
+    /// How many.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::First(n) => n,
+            Self::These(rows) => rows.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Keys and their slots.
+#[derive(Debug)]
+pub struct KeyIndex {
+    fields: Vec<Field>,
+    table: Table,
+}
+
+#[derive(Debug)]
+enum Table {
+    Integers(Integers),
+    Encoded(Encoded),
+}
+
+impl KeyIndex {
+    /// An index of keys with these fields, with room for so many.
+    #[must_use]
+    pub fn new(fields: Vec<Field>, room: usize) -> Self {
+        let plain = matches!(fields.as_slice(), [f] if !f.nullable && matches!(f.data_type, DataType::I64 | DataType::Timestamp));
+        let table = if plain { Table::Integers(Integers::new(room)) } else { Table::Encoded(Encoded::default()) };
+        Self { fields, table }
+    }
+
+    /// Finds or makes the key of each row, and dedupes them.
+    pub fn touch(&mut self, columns: &[ArrayRef], rows: usize, touched: &mut Touched) -> Result<()> {
+        touched.ordinals.clear();
+        touched.slots.clear();
+        touched.first_rows.clear();
+        match &mut self.table {
+            Table::Integers(t) => {
+                let keys = integers(&self.fields, columns)?.get(..rows).ok_or_else(short)?;
+                t.touch(keys, touched);
+            }
+            Table::Encoded(t) => {
+                t.encode(&self.fields, columns, RowSet::First(rows))?;
+                t.touch(touched);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds or makes the slot of each row's key.
+    pub fn locate(&mut self, columns: &[ArrayRef], rows: RowSet<'_>, slots: &mut Vec<u32>) -> Result<()> {
+        slots.clear();
+        match &mut self.table {
+            Table::Integers(t) => {
+                let keys = integers(&self.fields, columns)?;
+                match rows {
+                    RowSet::First(n) => t.locate(keys.get(..n).ok_or_else(short)?, slots),
+                    RowSet::These(rows) => {
+                        let some: Option<Vec<i64>> = rows.iter().map(|r| keys.get(*r as usize).copied()).collect();
+                        t.locate(&some.ok_or_else(short)?, slots);
+                    }
+                }
+            }
+            Table::Encoded(t) => {
+                t.encode(&self.fields, columns, rows)?;
+                t.locate(slots);
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of slots, as columns.
+    pub fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        match &self.table {
+            Table::Integers(t) => {
+                let keys: Vec<i64> = slots.iter().map(|s| t.keys.get(*s as usize).copied().unwrap_or_default()).collect();
+                Ok(vec![match self.fields.first().map(|f| &f.data_type) {
+                    Some(DataType::Timestamp) => Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(keys.into(), None)),
+                    _ => Arc::new(Int64Array::new(keys.into(), None)) as ArrayRef,
+                }])
+            }
+            Table::Encoded(t) => decode(&self.fields, slots.iter().map(|s| t.bytes_of(*s))),
+        }
+    }
+
+    /// Frees the slot of a key that is there.
+    pub fn remove(&mut self, slot: u32) {
+        match &mut self.table {
+            Table::Integers(t) => t.remove(slot),
+            Table::Encoded(t) => t.remove(slot),
+        }
+    }
+
+    /// Forgets all keys, and keeps the memory.
+    pub fn clear(&mut self) {
+        match &mut self.table {
+            Table::Integers(t) => {
+                t.entries.fill(Entry::NONE);
+                t.keys.clear();
+                t.free.clear();
+                t.len = 0;
+            }
+            Table::Encoded(t) => *t = Encoded::default(),
+        }
+    }
+
+    /// Keys held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.table {
+            Table::Integers(t) => t.len,
+            Table::Encoded(t) => t.table.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Above all slots in use. Equal to [`len`](Self::len) where nothing was ever removed.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        match &self.table {
+            Table::Integers(t) => t.keys.len(),
+            Table::Encoded(t) => t.spans.len(),
+        }
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match &self.table {
+            Table::Integers(t) => (t.entries.len() * 16 + t.keys.len() * 8) as u64,
+            Table::Encoded(t) => (t.arena.len() + t.spans.len() * 40) as u64,
+        }
+    }
+}
+
+fn short() -> Error {
+    Error::bug("a key column is too short")
+}
+
+fn integers<'a>(fields: &[Field], columns: &'a [ArrayRef]) -> Result<&'a [i64]> {
+    match (fields, columns) {
+        ([field], [column]) => plain_i64(field, column).ok_or_else(|| Error::bug(format!("key '{}' is null, or not of its type", field.name))),
+        _ => Err(Error::bug("a key has another number of columns than fields")),
+    }
+}
+
+/// Rows whose entries are fetched before any is looked at.
+const CHUNK: usize = 32;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: i64,
+    /// `u32::MAX`: there is no key here.
+    slot: u32,
+    /// The base of the last batch that touched it, plus its ordinal there.
+    mark: u32,
+}
+
+impl Entry {
+    const NONE: Self = Self { key: 0, slot: u32::MAX, mark: 0 };
+
+    fn is_none(self) -> bool {
+        self.slot == u32::MAX
+    }
+}
+
+/// Linear probing, at most 3/4 full; removal moves later entries back.
+#[derive(Debug)]
+struct Integers {
+    entries: Vec<Entry>,
+    mask: usize,
+    len: usize,
+    keys: Vec<i64>,
+    free: Vec<u32>,
+    /// Marks below belong to former batches.
+    base: u32,
+}
+
+#[inline]
+fn spread(key: i64) -> usize {
+    let wide = u128::from(key as u64 ^ 0x2d35_8dcc_aa6c_78a5) * 0x9e37_79b9_7f4a_7c15_u128;
+    (wide as u64 ^ (wide >> 64) as u64) as usize
+}
+
+impl Integers {
+    fn new(room: usize) -> Self {
+        let size = (room + room / 3 + 1).next_power_of_two().max(64);
+        Self { entries: vec![Entry::NONE; size], mask: size - 1, len: 0, keys: Vec::with_capacity(room), free: Vec::new(), base: 1 }
+    }
+
+    fn at(&self, place: usize) -> Entry {
+        self.entries.get(place).copied().unwrap_or(Entry::NONE)
+    }
+
+    fn reserve(&mut self, more: usize) {
+        let need = self.len + more;
+        if need * 4 <= self.entries.len() * 3 {
+            return;
+        }
+        let size = (need * 2).next_power_of_two();
+        let old = std::mem::replace(&mut self.entries, vec![Entry::NONE; size]);
+        self.mask = size - 1;
+        for e in old.into_iter().filter(|e| !e.is_none()) {
+            let mut place = spread(e.key) & self.mask;
+            while !self.at(place).is_none() {
+                place = (place + 1) & self.mask;
+            }
+            self.put(place, e);
+        }
+    }
+
+    fn put(&mut self, place: usize, entry: Entry) {
+        if let Some(e) = self.entries.get_mut(place) {
+            *e = entry;
+        }
+    }
+
+    fn new_slot(&mut self, key: i64) -> u32 {
+        self.len += 1;
+        match self.free.pop() {
+            Some(slot) => {
+                if let Some(k) = self.keys.get_mut(slot as usize) {
+                    *k = key;
+                }
+                slot
+            }
+            None => {
+                self.keys.push(key);
+                (self.keys.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Where the key stands, or where it would: from `place` on.
+    #[inline]
+    fn find(&self, key: i64, mut place: usize) -> (usize, Entry) {
+        loop {
+            let e = self.at(place);
+            if e.key == key || e.is_none() {
+                // A vacant entry has key 0: it is told apart by its slot.
+                return (place, e);
+            }
+            place = (place + 1) & self.mask;
+        }
+    }
+
+    fn locate(&mut self, keys: &[i64], slots: &mut Vec<u32>) {
+        slots.reserve(keys.len());
+        for chunk in keys.chunks(CHUNK) {
+            self.reserve(chunk.len());
+            let mut first = [Entry::NONE; CHUNK];
+            for (f, key) in first.iter_mut().zip(chunk) {
+                *f = self.at(spread(*key) & self.mask);
+            }
+            for (f, key) in first.iter().zip(chunk) {
+                if f.key == *key && !f.is_none() {
+                    slots.push(f.slot);
+                } else {
+                    let (place, found) = self.find(*key, spread(*key) & self.mask);
+                    slots.push(if found.is_none() { self.insert(place, *key, 0) } else { found.slot });
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, place: usize, key: i64, mark: u32) -> u32 {
+        let slot = self.new_slot(key);
+        self.put(place, Entry { key, slot, mark });
+        slot
+    }
+
+    fn touch(&mut self, keys: &[i64], out: &mut Touched) {
+        if self.base > u32::MAX / 2 || keys.len() > (u32::MAX / 2) as usize {
+            self.entries.iter_mut().for_each(|e| e.mark = 0);
+            self.base = 1;
+        }
+        out.ordinals.reserve(keys.len());
+        let mut row = 0;
+        for chunk in keys.chunks(CHUNK) {
+            self.reserve(chunk.len());
+            let mut places = [0usize; CHUNK];
+            let mut first = [Entry::NONE; CHUNK];
+            for ((place, f), key) in places.iter_mut().zip(&mut first).zip(chunk) {
+                *place = spread(*key) & self.mask;
+                *f = self.at(*place);
+            }
+            for ((place, f), key) in places.iter().zip(&first).zip(chunk) {
+                let hit = f.key == *key && !f.is_none();
+                let (place, found) = if hit { (*place, self.at(*place)) } else { self.find(*key, *place) };
+                let fresh = self.base.wrapping_add(out.slots.len() as u32);
+                let mark = if found.is_none() {
+                    let slot = self.insert(place, *key, fresh);
+                    out.slots.push(slot);
+                    out.first_rows.push(row);
+                    fresh
+                } else if found.mark < self.base {
+                    if let Some(e) = self.entries.get_mut(place) {
+                        e.mark = fresh;
+                    }
+                    out.slots.push(found.slot);
+                    out.first_rows.push(row);
+                    fresh
+                } else {
+                    found.mark
+                };
+                out.ordinals.push(mark.wrapping_sub(self.base));
+                row += 1;
+            }
+        }
+        self.base = self.base.wrapping_add(out.slots.len() as u32);
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let Some(key) = self.keys.get(slot as usize).copied() else { return };
+        let (mut hole, found) = self.find(key, spread(key) & self.mask);
+        if found.slot != slot {
+            return;
+        }
+        self.free.push(slot);
+        self.len -= 1;
+        let mut place = hole;
+        loop {
+            place = (place + 1) & self.mask;
+            let e = self.at(place);
+            if e.is_none() {
+                break;
+            }
+            // It may move back unless its own place lies between the hole and where it stands.
+            let home = spread(e.key) & self.mask;
+            if place.wrapping_sub(home) & self.mask >= place.wrapping_sub(hole) & self.mask {
+                self.put(hole, e);
+                hole = place;
+            }
+        }
+        self.put(hole, Entry::NONE);
+    }
+}
+
+/// Keys as canonical encodings, one after the other; what removed keys leave behind is squeezed out when it is more
+/// than half.
+#[derive(Debug, Default)]
+struct Encoded {
+    table: HashTable<(u64, u32)>,
+    arena: Vec<u8>,
+    /// By slot: where in the arena.
+    spans: Vec<(usize, u32)>,
+    marks: Vec<u32>,
+    base: u32,
+    dead: usize,
+    free: Vec<u32>,
+    /// The keys of the batch at hand, and the end of each.
+    scratch: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+fn cut<'a>(arena: &'a [u8], span: Option<&(usize, u32)>) -> &'a [u8] {
+    span.and_then(|(start, len)| arena.get(*start..*start + *len as usize)).unwrap_or_default()
+}
+
+impl Encoded {
+    fn bytes_of(&self, slot: u32) -> &[u8] {
+        cut(&self.arena, self.spans.get(slot as usize))
+    }
+
+    fn encode(&mut self, fields: &[Field], columns: &[ArrayRef], rows: RowSet<'_>) -> Result<()> {
+        self.scratch.clear();
+        self.ends.clear();
+        let text = match (fields, columns) {
+            ([f], [c]) if f.data_type == DataType::String && !f.nullable && c.null_count() == 0 => c.as_string_opt::<i32>(),
+            _ => None,
+        };
+        let mut one = |row: usize| {
+            match text.filter(|t| row < t.len()) {
+                // As `encode_key` writes it, without looking at the type for each row.
+                Some(t) => {
+                    let bytes = t.value(row).as_bytes();
+                    self.scratch.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+                    self.scratch.extend_from_slice(bytes);
+                }
+                None => encode_key(fields, columns, row, &mut self.scratch)?,
+            }
+            self.ends.push(self.scratch.len());
+            Ok(())
+        };
+        match rows {
+            RowSet::First(n) => (0..n).try_for_each(one),
+            RowSet::These(rows) => rows.iter().try_for_each(|r| one(*r as usize)),
+        }
+    }
+
+    /// The slot of the key that ends at `ends[row]`.
+    fn slot(&mut self, row: usize) -> u32 {
+        let start = row.checked_sub(1).and_then(|r| self.ends.get(r)).copied().unwrap_or(0);
+        let end = self.ends.get(row).copied().unwrap_or(start);
+        let key = self.scratch.get(start..end).unwrap_or_default();
+        let hash = hash_bytes(key);
+        let found = self.table.find(hash, |(h, s)| *h == hash && cut(&self.arena, self.spans.get(*s as usize)) == key);
+        if let Some((_, slot)) = found {
+            return *slot;
+        }
+        let span = (self.arena.len(), key.len() as u32);
+        self.arena.extend_from_slice(key);
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                if let (Some(s), Some(m)) = (self.spans.get_mut(slot as usize), self.marks.get_mut(slot as usize)) {
+                    (*s, *m) = (span, 0);
+                }
+                slot
+            }
+            None => {
+                self.spans.push(span);
+                self.marks.push(0);
+                (self.spans.len() - 1) as u32
+            }
+        };
+        self.table.insert_unique(hash, (hash, slot), |(h, _)| *h);
+        slot
+    }
+
+    fn locate(&mut self, slots: &mut Vec<u32>) {
+        for row in 0..self.ends.len() {
+            let slot = self.slot(row);
+            slots.push(slot);
+        }
+    }
+
+    fn touch(&mut self, out: &mut Touched) {
+        if self.base == 0 || self.base > u32::MAX / 2 {
+            self.marks.fill(0);
+            self.base = 1;
+        }
+        for row in 0..self.ends.len() {
+            let slot = self.slot(row);
+            let fresh = self.base.wrapping_add(out.slots.len() as u32);
+            let Some(mark) = self.marks.get_mut(slot as usize) else { continue };
+            if *mark < self.base {
+                *mark = fresh;
+                out.slots.push(slot);
+                out.first_rows.push(row as u32);
+            }
+            out.ordinals.push(mark.wrapping_sub(self.base));
+        }
+        self.base = self.base.wrapping_add(out.slots.len() as u32);
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let hash = hash_bytes(self.bytes_of(slot));
+        let Ok(entry) = self.table.find_entry(hash, |(_, s)| *s == slot) else { return };
+        entry.remove();
+        self.free.push(slot);
+        if let Some(span) = self.spans.get_mut(slot as usize) {
+            self.dead += span.1 as usize;
+            *span = (0, 0);
+        }
+        if self.dead > self.arena.len() / 2 + 4096 {
+            self.squeeze();
+        }
+    }
+
+    fn squeeze(&mut self) {
+        let mut arena = Vec::with_capacity(self.arena.len() - self.dead);
+        for (_, slot) in &self.table {
+            let Some(span) = self.spans.get_mut(*slot as usize) else { continue };
+            let start = arena.len();
+            arena.extend_from_slice(cut(&self.arena, Some(span)));
+            span.0 = start;
+        }
+        self.arena = arena;
+        self.dead = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! Timers of one task's keys, by event time or by processing time.
+//! Needs: nothing. A key is its slot in [`state`](crate::state); a slot with timers must not be forgotten.
+//!
+//! A timer is unique by (time, key): setting it again changes nothing. Timers fire by time, and those of one time in
+//! the order in which they were set.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A timer that is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timer {
+    /// When, milliseconds.
+    pub time: i64,
+    /// Whose.
+    pub slot: u32,
+    /// When it was set, in the order of all.
+    pub set: u64,
+}
+
+/// Timers that wait.
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// By time, in the order of setting: (when set, slot). Deleted ones stay until they are met or squeezed out.
+    queue: BTreeMap<i64, VecDeque<(u64, u32)>>,
+    /// Those that are really there, and when each was set.
+    live: HashMap<(i64, u32), u64, BuildHasherDefault<Mixer>>,
+    /// How many each slot has.
+    counts: Vec<u32>,
+    next: u64,
+    queued: usize,
+    /// By slot: the last prefix that it was taken into.
+    taken: Vec<u64>,
+    prefix: u64,
+}
+
+impl Timers {
+    /// Sets a timer, unless it is there.
+    pub fn set(&mut self, time: i64, slot: u32) {
+        let Entry::Vacant(entry) = self.live.entry((time, slot)) else { return };
+        entry.insert(self.next);
+        self.queue.entry(time).or_default().push_back((self.next, slot));
+        self.next += 1;
+        self.queued += 1;
+        if self.counts.len() <= slot as usize {
+            self.counts.resize(slot as usize + 1, 0);
+            self.taken.resize(slot as usize + 1, 0);
+        }
+        self.count(slot, 1);
+    }
+
+    /// Deletes a timer, if it is there.
+    pub fn delete(&mut self, time: i64, slot: u32) {
+        if self.live.remove(&(time, slot)).is_none() {
+            return;
+        }
+        self.count(slot, -1);
+        if self.queued > 2 * self.live.len() + 1024 {
+            self.squeeze();
+        }
+    }
+
+    /// Whether a slot has a timer.
+    #[must_use]
+    pub fn has(&self, slot: u32) -> bool {
+        self.counts.get(slot as usize).is_some_and(|c| *c > 0)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// The time of the first.
+    #[must_use]
+    pub fn first(&self) -> Option<i64> {
+        let is_live = |time: i64, (set, slot): &(u64, u32)| self.live.get(&(time, *slot)) == Some(set);
+        self.queue.iter().find(|(time, list)| list.iter().any(|t| is_live(**time, t))).map(|(time, _)| *time)
+    }
+
+    /// How many were ever set: a bound for [`take_due`](Self::take_due).
+    #[must_use]
+    pub fn sets(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes the longest prefix of the timers at or below `now` in which no key repeats, of at most `max`. It ends
+    /// before a timer that was set as number `set_below` or later.
+    pub fn take_due(&mut self, now: i64, max: usize, set_below: u64) -> Vec<Timer> {
+        let mut due = Vec::new();
+        self.prefix += 1;
+        while due.len() < max {
+            let Some(mut entry) = self.queue.first_entry().filter(|e| *e.key() <= now) else { break };
+            let time = *entry.key();
+            let Some((set, slot)) = entry.get().front().copied() else {
+                entry.remove();
+                continue;
+            };
+            if self.live.get(&(time, slot)) == Some(&set) {
+                let taken = self.taken.get_mut(slot as usize);
+                if set >= set_below || taken.as_ref().is_some_and(|t| **t == self.prefix) {
+                    break;
+                }
+                if let Some(t) = taken {
+                    *t = self.prefix;
+                }
+                self.live.remove(&(time, slot));
+                due.push(Timer { time, slot, set });
+            }
+            entry.get_mut().pop_front();
+            self.queued -= 1;
+        }
+        due.iter().for_each(|t| self.count(t.slot, -1));
+        due
+    }
+
+    /// Puts back what was taken last and has not fired.
+    pub fn put_back(&mut self, timers: &[Timer]) {
+        for t in timers.iter().rev() {
+            self.live.insert((t.time, t.slot), t.set);
+            self.queue.entry(t.time).or_default().push_front((t.set, t.slot));
+            self.queued += 1;
+            self.count(t.slot, 1);
+        }
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.live.len() * 32 + self.queued * 16 + self.queue.len() * 48 + self.counts.len() * 12) as u64
+    }
+
+    fn count(&mut self, slot: u32, change: i32) {
+        if let Some(c) = self.counts.get_mut(slot as usize) {
+            *c = c.saturating_add_signed(change);
+        }
+    }
+
+    fn squeeze(&mut self) {
+        let live = &self.live;
+        self.queue.retain(|time, list| {
+            list.retain(|(set, slot)| live.get(&(*time, *slot)) == Some(set));
+            !list.is_empty()
+        });
+        self.queued = live.len();
+    }
+}
+
+/// Hashes times and slots: fast, and the same in each run.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
+    }
+
+    fn write_i64(&mut self, n: i64) {
+        self.write_u64(n as u64);
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let wide = u128::from(self.0 ^ n ^ 0x2d35_8dcc_aa6c_78a5) * 0x9e37_79b9_7f4a_7c15_u128;
+        self.0 = wide as u64 ^ (wide >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn take(t: &mut Timers, now: i64) -> Vec<(i64, u32)> {
+        t.take_due(now, usize::MAX, u64::MAX).iter().map(|t| (t.time, t.slot)).collect()
+    }
+
+    #[test]
+    fn a_prefix_ends_where_a_key_repeats() {
+        let mut t = Timers::default();
+        for (time, slot) in [(20, 0), (10, 1), (10, 0), (30, 2), (10, 1)] {
+            t.set(time, slot);
+        }
+        assert_eq!((t.len(), t.first()), (4, Some(10)));
+        assert_eq!(take(&mut t, 30), [(10, 1), (10, 0)]);
+        assert_eq!(take(&mut t, 29), [(20, 0)]);
+        assert!(t.has(2) && !t.has(0));
+        assert_eq!(take(&mut t, 30), [(30, 2)]);
+        assert!(t.is_empty());
+    }
+
+    #[test]
+    fn deleting_and_setting_again_moves_to_the_end() {
+        let mut t = Timers::default();
+        t.set(10, 0);
+        t.set(10, 1);
+        t.delete(10, 0);
+        t.delete(10, 7);
+        assert_eq!(t.first(), Some(10));
+        t.set(10, 0);
+        assert_eq!(take(&mut t, 10), [(10, 1), (10, 0)]);
+        assert_eq!(t.first(), None);
+    }
+
+    #[test]
+    fn what_is_put_back_fires_first() {
+        let mut t = Timers::default();
+        (0..4).for_each(|slot| t.set(10, slot));
+        let due = t.take_due(10, usize::MAX, u64::MAX);
+        t.put_back(&due[1..]);
+        t.set(10, 9);
+        t.delete(10, 2);
+        assert_eq!(take(&mut t, 10), [(10, 1), (10, 3), (10, 9)]);
+    }
+
+    #[test]
+    fn a_million_timers_of_one_key_and_deleted_ones_cost_no_more_than_they_must() {
+        let mut t = Timers::default();
+        (0..1_000_000).for_each(|time| t.set(time, 0));
+        (500_000..1_000_000).for_each(|time| t.delete(time, 0));
+        assert!(t.queued <= 2 * t.len() + 1025);
+        let mut fired = 0;
+        while let [one] = take(&mut t, i64::MAX)[..] {
+            assert_eq!(one, (fired, 0));
+            fired += 1;
+        }
+        assert_eq!((fired, t.queued), (500_000, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn timers_are_an_ordered_set(steps in prop::collection::vec((0i64..20, 0u32..5, 0u8..4), 0..200)) {
+            let mut t = Timers::default();
+            let mut model: Vec<(i64, u64, u32)> = Vec::new();
+            for (n, (time, slot, what)) in steps.into_iter().enumerate() {
+                match what {
+                    0 | 1 => {
+                        t.set(time, slot);
+                        if !model.iter().any(|m| (m.0, m.2) == (time, slot)) {
+                            model.push((time, n as u64, slot));
+                        }
+                    }
+                    2 => {
+                        t.delete(time, slot);
+                        model.retain(|m| (m.0, m.2) != (time, slot));
+                    }
+                    _ => {
+                        model.sort_unstable();
+                        let mut want: Vec<(i64, u32)> = Vec::new();
+                        for m in model.iter().take_while(|m| m.0 <= time) {
+                            if want.iter().any(|w| w.1 == m.2) { break }
+                            want.push((m.0, m.2));
+                        }
+                        model.drain(..want.len());
+                        prop_assert_eq!(take(&mut t, time), want);
+                    }
+                }
+                prop_assert_eq!(t.len(), model.len());
+                prop_assert_eq!(t.has(slot), model.iter().any(|m| m.2 == slot));
+            }
+        }
+    }
+}
