@@ -178,7 +178,7 @@ impl Builder<'_> {
                 let writer = sink.writer(self.spec.task.index, self.spec.parallelism)?;
                 Some(Box::new(SinkOperator::new(writer, self.input(first, 0)?, &c.schema)?))
             }
-            Body::Timestamps(t) => Some(Box::new(TimestampsOperator::new(t, self.input(first, 0)?)?)),
+            Body::Timestamps(t) => Some(Box::new(TimestampsOperator::new(t, self.input(first, 0)?, self.output(first)?)?)),
             Body::Select(s) => Some(Box::new(SelectOperator::new(s, self.input(first, 0)?, self.output(first)?)?)),
             Body::Transform(_) => {
                 let members = self.members(run, parts)?;

@@ -7,7 +7,7 @@ use arrow_array::types::TimestampMillisecondType;
 use arrow_buffer::ScalarBuffer;
 use pelton_model::batch::Batch;
 use pelton_model::graph::{Timestamps, Watermarks};
-use pelton_model::schema::Schema;
+use pelton_model::schema::{Projection, Schema};
 use pelton_model::time::{EventTime, Monotonic};
 use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
@@ -19,6 +19,8 @@ use crate::operator::{Context, Operator, Wakeup};
 pub struct TimestampsOperator {
     /// Where the time is; none: rows bring it.
     field: Option<(usize, String)>,
+    /// To the stream below, where nobody reads all that comes, such as the time as a field.
+    narrow: Option<Projection>,
     /// How far watermarks stay behind the greatest time, but for the 1 ms.
     bound_ms: i64,
     idle_ms: Option<u64>,
@@ -29,8 +31,8 @@ pub struct TimestampsOperator {
 }
 
 impl TimestampsOperator {
-    /// `input` is the pruned schema of the stream. Errors: a field that is not there.
-    pub fn new(spec: &Timestamps, input: &Schema) -> Result<Self> {
+    /// `input` and `output` are the pruned schemas of the streams. Errors: a field that is not there.
+    pub fn new(spec: &Timestamps, input: &Schema, output: &Schema) -> Result<Self> {
         let field = match &spec.field {
             None => None,
             Some(name) => {
@@ -44,8 +46,10 @@ impl TimestampsOperator {
             Watermarks::Bounded(ms) => ms,
             Watermarks::Monotonous | Watermarks::Generated => 0,
         };
+        let narrow = (input != output).then(|| Projection::new(input, output)).transpose()?;
         Ok(Self {
             field,
+            narrow,
             bound_ms,
             idle_ms: spec.idle_ms,
             last_row: None,
@@ -108,6 +112,13 @@ impl Operator for TimestampsOperator {
                 .filter_map(|r| times.get(*r as usize))
                 .copied()
                 .max(),
+        };
+        let batch = match &self.narrow {
+            None => batch,
+            Some(narrow) => {
+                let columns = narrow.apply(batch.columns())?;
+                batch.with_columns(columns)?
+            }
         };
         cx.emit(0, batch.with_times(Some(times))?);
         self.greatest = self.greatest.max(greatest.unwrap_or(i64::MIN));
