@@ -108,11 +108,11 @@ fn check_all(query: &str) {
     }
     let zipped = repository("tests/golden/nexmark/events.jsonl.gz");
     check(&run, query, &zipped, &["-p", "2"], &whole);
-    // A tenth of it a row at a time, in three files.
-    let lines: Vec<&str> = all.lines().take(1_000).collect();
+    // A quarter of it a row at a time, in three files.
+    let lines: Vec<&str> = all.lines().take(2_500).collect();
     for (name, part) in ["a.jsonl", "b.jsonl", "c.jsonl"]
         .into_iter()
-        .zip(lines.chunks(400))
+        .zip(lines.chunks(900))
     {
         run.place.file(&format!("parts/{name}"), part.join("\n"));
     }
