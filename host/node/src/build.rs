@@ -22,7 +22,7 @@ pub(crate) struct BuildRequest<'a> {
     pub(crate) folder: &'a Path,
     /// Where components go; none: `target/pelton` of the workspace.
     pub(crate) out: Option<&'a Path>,
-    /// Keeps source lines for backtraces.
+    /// Keeps source lines for backtraces, whatever the manifest's profile says.
     pub(crate) debug: bool,
     /// Where the SDK's sources are unpacked.
     pub(crate) cache_dir: &'a Path,
@@ -83,15 +83,12 @@ fn compile(
     if console.quiet {
         command.arg("--quiet");
     }
-    // Source lines triple a component; function names stay in either case.
-    let (lines, strip) = if request.debug {
-        ("line-tables-only", "none")
-    } else {
-        ("0", "debuginfo")
-    };
-    command
-        .env("CARGO_PROFILE_RELEASE_DEBUG", lines)
-        .env("CARGO_PROFILE_RELEASE_STRIP", strip);
+    // Otherwise the manifest's own profile decides.
+    if request.debug {
+        command
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
+            .env("CARGO_PROFILE_RELEASE_STRIP", "none");
+    }
     console.detail(&format!("{command:?}"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let status = command.status().map_err(|e| {
