@@ -67,6 +67,7 @@ impl Params {
         }
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.values.iter().map(|(k, v)| (k.clone(), v.clone()))
     }
