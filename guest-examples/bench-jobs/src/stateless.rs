@@ -34,11 +34,20 @@ pub(crate) fn map_filter(bids: Stream<Bid>) -> Stream<Converted> {
     bids.view::<PriceExtra>()
         .with::<Converted, Made>("convert", |bid| Made {
             euro: bid.price * 908 / 1_000,
-            c: bid.extra.bytes().map(|b| i32::from(b == b'c')).sum(),
+            c: count(bid.extra, b'c'),
         })
         .view::<Euro>()
         .filter("keep", |row| row.euro > 1_000_000 && row.euro < 50_000_000)
         .whole()
+}
+
+/// How often a byte stands in a text.
+fn count(text: &str, byte: u8) -> i32 {
+    // Sums of at most 255 ones fit in a byte each, so that the processor adds sixteen at a time.
+    let parts = text.as_bytes().chunks(255);
+    parts
+        .map(|part| i32::from(part.iter().map(|b| u8::from(*b == byte)).sum::<u8>()))
+        .sum()
 }
 
 #[derive(Record)]
