@@ -14,6 +14,7 @@ use pelton_model::{Error, ErrorCode};
 use crate::console::{Console, Format, write_err};
 use crate::report::{Exit, Failure, Outcome};
 use crate::settings::{self, Flags, Settings};
+use crate::signal;
 
 mod build;
 mod check;
@@ -119,6 +120,7 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
     }));
+    signal::take_away_file_size_signal();
     let args: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,

@@ -1,14 +1,21 @@
-//! SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once.
+//! SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once. SIGXFSZ is taken away: a
+//! file that grows beyond what the user may write is an error of that write.
 //! Needs: signal-hook. Refuses: to do anything but set a flag; who runs something looks at it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pelton_model::{Error, ErrorCode, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::report::Exit;
+
+/// From now on a file that grows beyond what the user may write is an error of that write.
+pub(crate) fn take_away_file_size_signal() {
+    // Where that is not possible, the system's own way holds.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
 
 /// The wish to stop.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +27,7 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// Listens from now on, for the rest of the process.
     pub(crate) fn listen() -> Result<Self> {
+        let refused = |e| Error::new(ErrorCode::Io, format!("signals cannot be handled: {e}"));
         let this = Self::default();
         for signal in [SIGINT, SIGTERM] {
             // Before the flag is set for the first time this one does nothing: the order of the two is what makes
@@ -30,12 +38,7 @@ impl Interrupt {
                         flag::register_usize(signal, this.number.clone(), signal as usize)
                     })
                     .and_then(|_| flag::register(signal, this.asked.clone()));
-            ready.map_err(|e| {
-                Error::new(
-                    ErrorCode::Io,
-                    format!("signal {signal} cannot be handled: {e}"),
-                )
-            })?;
+            ready.map_err(refused)?;
         }
         Ok(this)
     }

@@ -10,6 +10,8 @@ mod components;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod new_project;
 #[cfg(test)]
 mod nexmark;
