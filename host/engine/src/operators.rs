@@ -6,3 +6,4 @@ pub mod select;
 pub mod sink;
 pub mod timestamps;
 pub mod transform;
+pub mod window;

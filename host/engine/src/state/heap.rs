@@ -18,7 +18,10 @@ impl HeapState {
     /// No keys yet. `states` has the schema of each state's value.
     #[must_use]
     pub fn new(key: Vec<Field>, states: &[Schema]) -> Self {
-        Self { index: KeyIndex::new(key, 0), states: states.iter().map(ValueStore::new).collect() }
+        Self {
+            index: KeyIndex::new(key, 0),
+            states: states.iter().map(ValueStore::new).collect(),
+        }
     }
 }
 
@@ -28,7 +31,11 @@ impl KeyedState for HeapState {
     }
 
     fn keys(&self, slots: &[u32]) -> Result<Slots> {
-        Ok(Slots { rows: slots.len(), present: None, columns: self.index.columns(slots)? })
+        Ok(Slots {
+            rows: slots.len(),
+            present: None,
+            columns: self.index.columns(slots)?,
+        })
     }
 
     fn affordable(&self, slots: &[u32], bytes: usize) -> usize {
@@ -37,7 +44,12 @@ impl KeyedState for HeapState {
             sum += self.states.iter().map(|s| s.size_of(**slot)).sum::<usize>();
             sum <= bytes
         };
-        slots.iter().take_while(fits).count().max(1).min(slots.len())
+        slots
+            .iter()
+            .take_while(fits)
+            .count()
+            .max(1)
+            .min(slots.len())
     }
 
     fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>> {
@@ -47,7 +59,12 @@ impl KeyedState for HeapState {
     fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()> {
         for change in changes {
             let state = self.states.get_mut(change.state as usize);
-            let state = state.ok_or_else(|| Error::new(ErrorCode::BadReply, "a change names a state that is not there"))?;
+            let state = state.ok_or_else(|| {
+                Error::new(
+                    ErrorCode::BadReply,
+                    "a change names a state that is not there",
+                )
+            })?;
             state.scatter(slots, &change.marks, &change.values)?;
         }
         Ok(())

@@ -70,18 +70,29 @@ impl KeyIndex {
     #[must_use]
     pub fn new(fields: Vec<Field>, room: usize) -> Self {
         let plain = matches!(fields.as_slice(), [f] if !f.nullable && matches!(f.data_type, DataType::I64 | DataType::Timestamp));
-        let table = if plain { Table::Integers(Integers::new(room)) } else { Table::Encoded(Encoded::default()) };
+        let table = if plain {
+            Table::Integers(Integers::new(room))
+        } else {
+            Table::Encoded(Encoded::default())
+        };
         Self { fields, table }
     }
 
     /// Finds or makes the key of each row, and dedupes them.
-    pub fn touch(&mut self, columns: &[ArrayRef], rows: usize, touched: &mut Touched) -> Result<()> {
+    pub fn touch(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        touched: &mut Touched,
+    ) -> Result<()> {
         touched.ordinals.clear();
         touched.slots.clear();
         touched.first_rows.clear();
         match &mut self.table {
             Table::Integers(t) => {
-                let keys = integers(&self.fields, columns)?.get(..rows).ok_or_else(short)?;
+                let keys = integers(&self.fields, columns)?
+                    .get(..rows)
+                    .ok_or_else(short)?;
                 t.touch(keys, touched);
             }
             Table::Encoded(t) => {
@@ -93,7 +104,12 @@ impl KeyIndex {
     }
 
     /// Finds or makes the slot of each row's key.
-    pub fn locate(&mut self, columns: &[ArrayRef], rows: RowSet<'_>, slots: &mut Vec<u32>) -> Result<()> {
+    pub fn locate(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: RowSet<'_>,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
         slots.clear();
         match &mut self.table {
             Table::Integers(t) => {
@@ -101,7 +117,10 @@ impl KeyIndex {
                 match rows {
                     RowSet::First(n) => t.locate(keys.get(..n).ok_or_else(short)?, slots),
                     RowSet::These(rows) => {
-                        let some: Option<Vec<i64>> = rows.iter().map(|r| keys.get(*r as usize).copied()).collect();
+                        let some: Option<Vec<i64>> = rows
+                            .iter()
+                            .map(|r| keys.get(*r as usize).copied())
+                            .collect();
                         t.locate(&some.ok_or_else(short)?, slots);
                     }
                 }
@@ -114,13 +133,33 @@ impl KeyIndex {
         Ok(())
     }
 
+    /// The slot of one row's key, if it is there.
+    pub fn find(&mut self, columns: &[ArrayRef], row: u32) -> Result<Option<u32>> {
+        match &mut self.table {
+            Table::Integers(t) => {
+                let key = *integers(&self.fields, columns)?.get(row as usize).ok_or_else(short)?;
+                let (_, found) = t.find(key, spread(key) & t.mask);
+                Ok((!found.is_none()).then_some(found.slot))
+            }
+            Table::Encoded(t) => {
+                t.encode(&self.fields, columns, RowSet::These(&[row]))?;
+                Ok(t.find(&t.scratch, hash_bytes(&t.scratch)))
+            }
+        }
+    }
+
     /// The keys of slots, as columns.
     pub fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         match &self.table {
             Table::Integers(t) => {
-                let keys: Vec<i64> = slots.iter().map(|s| t.keys.get(*s as usize).copied().unwrap_or_default()).collect();
+                let keys: Vec<i64> = slots
+                    .iter()
+                    .map(|s| t.keys.get(*s as usize).copied().unwrap_or_default())
+                    .collect();
                 Ok(vec![match self.fields.first().map(|f| &f.data_type) {
-                    Some(DataType::Timestamp) => Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(keys.into(), None)),
+                    Some(DataType::Timestamp) => Arc::new(
+                        PrimitiveArray::<TimestampMillisecondType>::new(keys.into(), None),
+                    ),
                     _ => Arc::new(Int64Array::new(keys.into(), None)) as ArrayRef,
                 }])
             }
@@ -189,8 +228,11 @@ fn short() -> Error {
 
 fn integers<'a>(fields: &[Field], columns: &'a [ArrayRef]) -> Result<&'a [i64]> {
     match (fields, columns) {
-        ([field], [column]) => plain_i64(field, column).ok_or_else(|| Error::bug(format!("key '{}' is null, or not of its type", field.name))),
-        _ => Err(Error::bug("a key has another number of columns than fields")),
+        ([field], [column]) => plain_i64(field, column)
+            .ok_or_else(|| Error::bug(format!("key '{}' is null, or not of its type", field.name))),
+        _ => Err(Error::bug(
+            "a key has another number of columns than fields",
+        )),
     }
 }
 
@@ -207,7 +249,11 @@ struct Entry {
 }
 
 impl Entry {
-    const NONE: Self = Self { key: 0, slot: u32::MAX, mark: 0 };
+    const NONE: Self = Self {
+        key: 0,
+        slot: u32::MAX,
+        mark: 0,
+    };
 
     fn is_none(self) -> bool {
         self.slot == u32::MAX
@@ -235,7 +281,14 @@ fn spread(key: i64) -> usize {
 impl Integers {
     fn new(room: usize) -> Self {
         let size = (room + room / 3 + 1).next_power_of_two().max(64);
-        Self { entries: vec![Entry::NONE; size], mask: size - 1, len: 0, keys: Vec::with_capacity(room), free: Vec::new(), base: 1 }
+        Self {
+            entries: vec![Entry::NONE; size],
+            mask: size - 1,
+            len: 0,
+            keys: Vec::with_capacity(room),
+            free: Vec::new(),
+            base: 1,
+        }
     }
 
     fn at(&self, place: usize) -> Entry {
@@ -307,7 +360,11 @@ impl Integers {
                     slots.push(f.slot);
                 } else {
                     let (place, found) = self.find(*key, spread(*key) & self.mask);
-                    slots.push(if found.is_none() { self.insert(place, *key, 0) } else { found.slot });
+                    slots.push(if found.is_none() {
+                        self.insert(place, *key, 0)
+                    } else {
+                        found.slot
+                    });
                 }
             }
         }
@@ -336,7 +393,11 @@ impl Integers {
             }
             for ((place, f), key) in places.iter().zip(&first).zip(chunk) {
                 let hit = f.key == *key && !f.is_none();
-                let (place, found) = if hit { (*place, self.at(*place)) } else { self.find(*key, *place) };
+                let (place, found) = if hit {
+                    (*place, self.at(*place))
+                } else {
+                    self.find(*key, *place)
+                };
                 let fresh = self.base.wrapping_add(out.slots.len() as u32);
                 let mark = if found.is_none() {
                     let slot = self.insert(place, *key, fresh);
@@ -361,7 +422,9 @@ impl Integers {
     }
 
     fn remove(&mut self, slot: u32) {
-        let Some(key) = self.keys.get(slot as usize).copied() else { return };
+        let Some(key) = self.keys.get(slot as usize).copied() else {
+            return;
+        };
         let (mut hole, found) = self.find(key, spread(key) & self.mask);
         if found.slot != slot {
             return;
@@ -404,7 +467,8 @@ struct Encoded {
 }
 
 fn cut<'a>(arena: &'a [u8], span: Option<&(usize, u32)>) -> &'a [u8] {
-    span.and_then(|(start, len)| arena.get(*start..*start + *len as usize)).unwrap_or_default()
+    span.and_then(|(start, len)| arena.get(*start..*start + *len as usize))
+        .unwrap_or_default()
 }
 
 impl Encoded {
@@ -416,7 +480,9 @@ impl Encoded {
         self.scratch.clear();
         self.ends.clear();
         let text = match (fields, columns) {
-            ([f], [c]) if f.data_type == DataType::String && !f.nullable && c.null_count() == 0 => c.as_string_opt::<i32>(),
+            ([f], [c]) if f.data_type == DataType::String && !f.nullable && c.null_count() == 0 => {
+                c.as_string_opt::<i32>()
+            }
             _ => None,
         };
         let mut one = |row: usize| {
@@ -424,7 +490,8 @@ impl Encoded {
                 // As `encode_key` writes it, without looking at the type for each row.
                 Some(t) => {
                     let bytes = t.value(row).as_bytes();
-                    self.scratch.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+                    self.scratch
+                        .extend_from_slice(&(bytes.len() as u32).to_be_bytes());
                     self.scratch.extend_from_slice(bytes);
                 }
                 None => encode_key(fields, columns, row, &mut self.scratch)?,
@@ -438,13 +505,24 @@ impl Encoded {
         }
     }
 
+    fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let found = self.table.find(hash, |(h, s)| *h == hash && self.bytes_of(*s) == key);
+        found.map(|(_, slot)| *slot)
+    }
+
     /// The slot of the key that ends at `ends[row]`.
     fn slot(&mut self, row: usize) -> u32 {
-        let start = row.checked_sub(1).and_then(|r| self.ends.get(r)).copied().unwrap_or(0);
+        let start = row
+            .checked_sub(1)
+            .and_then(|r| self.ends.get(r))
+            .copied()
+            .unwrap_or(0);
         let end = self.ends.get(row).copied().unwrap_or(start);
         let key = self.scratch.get(start..end).unwrap_or_default();
         let hash = hash_bytes(key);
-        let found = self.table.find(hash, |(h, s)| *h == hash && cut(&self.arena, self.spans.get(*s as usize)) == key);
+        let found = self.table.find(hash, |(h, s)| {
+            *h == hash && cut(&self.arena, self.spans.get(*s as usize)) == key
+        });
         if let Some((_, slot)) = found {
             return *slot;
         }
@@ -452,7 +530,10 @@ impl Encoded {
         self.arena.extend_from_slice(key);
         let slot = match self.free.pop() {
             Some(slot) => {
-                if let (Some(s), Some(m)) = (self.spans.get_mut(slot as usize), self.marks.get_mut(slot as usize)) {
+                if let (Some(s), Some(m)) = (
+                    self.spans.get_mut(slot as usize),
+                    self.marks.get_mut(slot as usize),
+                ) {
                     (*s, *m) = (span, 0);
                 }
                 slot
@@ -482,7 +563,9 @@ impl Encoded {
         for row in 0..self.ends.len() {
             let slot = self.slot(row);
             let fresh = self.base.wrapping_add(out.slots.len() as u32);
-            let Some(mark) = self.marks.get_mut(slot as usize) else { continue };
+            let Some(mark) = self.marks.get_mut(slot as usize) else {
+                continue;
+            };
             if *mark < self.base {
                 *mark = fresh;
                 out.slots.push(slot);
@@ -495,7 +578,9 @@ impl Encoded {
 
     fn remove(&mut self, slot: u32) {
         let hash = hash_bytes(self.bytes_of(slot));
-        let Ok(entry) = self.table.find_entry(hash, |(_, s)| *s == slot) else { return };
+        let Ok(entry) = self.table.find_entry(hash, |(_, s)| *s == slot) else {
+            return;
+        };
         entry.remove();
         self.free.push(slot);
         if let Some(span) = self.spans.get_mut(slot as usize) {
@@ -510,7 +595,9 @@ impl Encoded {
     fn squeeze(&mut self) {
         let mut arena = Vec::with_capacity(self.arena.len() - self.dead);
         for (_, slot) in &self.table {
-            let Some(span) = self.spans.get_mut(*slot as usize) else { continue };
+            let Some(span) = self.spans.get_mut(*slot as usize) else {
+                continue;
+            };
             let start = arena.len();
             arena.extend_from_slice(cut(&self.arena, Some(span)));
             span.0 = start;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMillisecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, PrimitiveArray};
 use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, ScalarBuffer};
@@ -28,8 +28,16 @@ pub struct ValueStore {
 
 #[derive(Debug)]
 enum Layout {
-    Fixed { stride: usize, widths: Vec<usize>, bytes: Vec<u8> },
-    Encoded { values: Vec<Box<[u8]>>, bytes: u64, blank: Vec<u8> },
+    Fixed {
+        stride: usize,
+        widths: Vec<usize>,
+        bytes: Vec<u8>,
+    },
+    Encoded {
+        values: Vec<Box<[u8]>>,
+        bytes: u64,
+        blank: Vec<u8>,
+    },
 }
 
 impl ValueStore {
@@ -38,21 +46,38 @@ impl ValueStore {
     pub fn new(schema: &Schema) -> Self {
         let fixed = |f: &Field| f.data_type.fixed_width().filter(|_| !f.nullable);
         let layout = match schema.fields.iter().map(fixed).collect::<Option<Vec<_>>>() {
-            Some(widths) => Layout::Fixed { stride: widths.iter().sum(), widths, bytes: Vec::new() },
+            Some(widths) => Layout::Fixed {
+                stride: widths.iter().sum(),
+                widths,
+                bytes: Vec::new(),
+            },
             None => {
                 let mut blank = Vec::new();
-                schema.fields.iter().for_each(|f| write_blank(f, &mut blank));
-                Layout::Encoded { values: Vec::new(), bytes: 0, blank }
+                schema
+                    .fields
+                    .iter()
+                    .for_each(|f| write_blank(f, &mut blank));
+                Layout::Encoded {
+                    values: Vec::new(),
+                    bytes: 0,
+                    blank,
+                }
             }
         };
-        Self { fields: schema.fields.clone(), layout, present: Vec::new() }
+        Self {
+            fields: schema.fields.clone(),
+            layout,
+            present: Vec::new(),
+        }
     }
 
     /// Whether a slot has a value.
     #[must_use]
     #[inline]
     pub fn has(&self, slot: u32) -> bool {
-        self.present.get(slot as usize / 64).is_some_and(|w| w >> (slot % 64) & 1 == 1)
+        self.present
+            .get(slot as usize / 64)
+            .is_some_and(|w| w >> (slot % 64) & 1 == 1)
     }
 
     /// Bytes of a slot's value.
@@ -77,38 +102,69 @@ impl ValueStore {
     /// The values of slots.
     pub fn gather(&self, slots: &[u32]) -> Result<Slots> {
         let all = slots.iter().all(|s| self.has(*s));
-        let present = (!all).then(|| BooleanBuffer::collect_bool(slots.len(), |i| slots.get(i).is_some_and(|s| self.has(*s))));
+        let present = (!all).then(|| {
+            BooleanBuffer::collect_bool(slots.len(), |i| slots.get(i).is_some_and(|s| self.has(*s)))
+        });
         let columns = match &self.layout {
-            Layout::Fixed { stride, widths, bytes } => {
+            Layout::Fixed {
+                stride,
+                widths,
+                bytes,
+            } => {
                 let mut offset = 0;
                 let mut columns = Vec::with_capacity(widths.len());
                 for (field, width) in self.fields.iter().zip(widths) {
-                    columns.push(fixed_column(field, pick(*width, *stride, offset, bytes, slots), slots.len())?);
+                    columns.push(fixed_column(
+                        field,
+                        pick(*width, *stride, offset, bytes, slots),
+                        slots.len(),
+                    )?);
                     offset += width;
                 }
                 columns
             }
             Layout::Encoded { values, blank, .. } => {
-                let value = |s: &u32| values.get(*s as usize).filter(|_| self.has(*s)).map_or(blank.as_slice(), |v| v);
+                let value = |s: &u32| {
+                    values
+                        .get(*s as usize)
+                        .filter(|_| self.has(*s))
+                        .map_or(blank.as_slice(), |v| v)
+                };
                 decode(&self.fields, slots.iter().map(value))?
             }
         };
-        Ok(Slots { rows: slots.len(), present, columns })
+        Ok(Slots {
+            rows: slots.len(),
+            present,
+            columns,
+        })
     }
 
     /// Sets and clears values: `marks` has one [`Mark`] a slot, `values` one row for each that is set.
     /// Errors: `BadReply` where they don't fit.
     pub fn scatter(&mut self, slots: &[u32], marks: &[u8], values: &Slots) -> Result<()> {
         let set = marks.iter().filter(|m| **m == Mark::Set as u8).count();
-        if marks.len() != slots.len() || values.rows != set || values.columns.len() != self.fields.len() {
+        if marks.len() != slots.len()
+            || values.rows != set
+            || values.columns.len() != self.fields.len()
+        {
             return Err(misfit());
         }
         if set == slots.len() {
             return self.put(slots, values);
         }
-        let chosen: Vec<u32> = slots.iter().zip(marks).filter(|(_, m)| **m == Mark::Set as u8).map(|(s, _)| *s).collect();
+        let chosen: Vec<u32> = slots
+            .iter()
+            .zip(marks)
+            .filter(|(_, m)| **m == Mark::Set as u8)
+            .map(|(s, _)| *s)
+            .collect();
         self.put(&chosen, values)?;
-        for (slot, _) in slots.iter().zip(marks).filter(|(_, m)| **m == Mark::Cleared as u8) {
+        for (slot, _) in slots
+            .iter()
+            .zip(marks)
+            .filter(|(_, m)| **m == Mark::Cleared as u8)
+        {
             self.clear(*slot);
         }
         Ok(())
@@ -116,35 +172,54 @@ impl ValueStore {
 
     /// Sets the value of each slot. Errors: `BadReply` where the columns are not of the schema.
     pub fn put(&mut self, slots: &[u32], values: &Slots) -> Result<()> {
-        let Some(greatest) = slots.iter().max() else { return Ok(()) };
+        let Some(greatest) = slots.iter().max() else {
+            return Ok(());
+        };
         self.grow(*greatest as usize + 1);
         for slot in slots {
             if let Some(word) = self.present.get_mut(*slot as usize / 64) {
                 *word |= 1 << (slot % 64);
             }
         }
-        if values.columns.len() != self.fields.len() || values.columns.iter().any(|c| c.len() < slots.len()) {
+        if values.columns.len() != self.fields.len()
+            || values.columns.iter().any(|c| c.len() < slots.len())
+        {
             return Err(misfit());
         }
         match &mut self.layout {
-            Layout::Fixed { stride, widths, bytes } => {
+            Layout::Fixed {
+                stride,
+                widths,
+                bytes,
+            } => {
                 let mut offset = 0;
-                for ((field, column), width) in self.fields.iter().zip(&values.columns).zip(widths) {
-                    if column.data_type() != &field.data_type.to_arrow() || column.null_count() > 0 {
+                for ((field, column), width) in self.fields.iter().zip(&values.columns).zip(widths)
+                {
+                    if column.data_type() != &field.data_type.to_arrow() || column.null_count() > 0
+                    {
                         return Err(misfit());
                     }
                     let data = column.to_data();
-                    let from = data.buffers().first().and_then(|b| b.as_slice().get(data.offset() * *width..)).ok_or_else(misfit)?;
+                    let from = data
+                        .buffers()
+                        .first()
+                        .and_then(|b| b.as_slice().get(data.offset() * *width..))
+                        .ok_or_else(misfit)?;
                     place(*width, *stride, offset, bytes, slots, from);
                     offset += *width;
                 }
             }
-            Layout::Encoded { values: kept, bytes, .. } => {
+            Layout::Encoded {
+                values: kept,
+                bytes,
+                ..
+            } => {
                 let mut row_bytes = Vec::new();
                 for (row, slot) in slots.iter().enumerate() {
                     row_bytes.clear();
                     for (field, column) in self.fields.iter().zip(&values.columns) {
-                        encode(field, column.as_ref(), row, &mut row_bytes).map_err(|_| misfit())?;
+                        encode(field, column.as_ref(), row, &mut row_bytes)
+                            .map_err(|_| misfit())?;
                     }
                     if let Some(v) = kept.get_mut(*slot as usize) {
                         *bytes = *bytes - v.len() as u64 + row_bytes.len() as u64;
@@ -198,15 +273,22 @@ impl ValueStore {
             self.present.resize(slots.div_ceil(64), 0);
         }
         match &mut self.layout {
-            Layout::Fixed { stride, bytes, .. } if bytes.len() < slots * *stride => bytes.resize(slots * *stride, 0),
-            Layout::Encoded { values, .. } if values.len() < slots => values.resize(slots, Box::default()),
+            Layout::Fixed { stride, bytes, .. } if bytes.len() < slots * *stride => {
+                bytes.resize(slots * *stride, 0)
+            }
+            Layout::Encoded { values, .. } if values.len() < slots => {
+                values.resize(slots, Box::default())
+            }
             _ => {}
         }
     }
 }
 
 fn misfit() -> Error {
-    Error::new(ErrorCode::BadReply, "values of a state don't fit its schema or its keys")
+    Error::new(
+        ErrorCode::BadReply,
+        "values of a state don't fit its schema or its keys",
+    )
 }
 
 /// The encoding of the least value, which stands where there is none.
@@ -244,7 +326,13 @@ fn pick(width: usize, stride: usize, offset: usize, bytes: &[u8], slots: &[u32])
 }
 
 fn place(width: usize, stride: usize, offset: usize, bytes: &mut [u8], slots: &[u32], from: &[u8]) {
-    fn of<const W: usize>(stride: usize, offset: usize, bytes: &mut [u8], slots: &[u32], from: &[u8]) {
+    fn of<const W: usize>(
+        stride: usize,
+        offset: usize,
+        bytes: &mut [u8],
+        slots: &[u32],
+        from: &[u8],
+    ) {
         for (from, slot) in from.chunks_exact(W).zip(slots) {
             let start = *slot as usize * stride + offset;
             if let Some(to) = bytes.get_mut(start..start + W) {
@@ -264,7 +352,10 @@ fn place(width: usize, stride: usize, offset: usize, bytes: &mut [u8], slots: &[
 fn fixed_column(field: &Field, values: Buffer, len: usize) -> Result<ArrayRef> {
     macro_rules! of {
         ($t:ty) => {
-            Arc::new(PrimitiveArray::<$t>::new(ScalarBuffer::new(values, 0, len), None))
+            Arc::new(PrimitiveArray::<$t>::new(
+                ScalarBuffer::new(values, 0, len),
+                None,
+            ))
         };
     }
     Ok(match &field.data_type {
@@ -281,11 +372,20 @@ fn fixed_column(field: &Field, values: Buffer, len: usize) -> Result<ArrayRef> {
         DataType::Timestamp => of!(TimestampMillisecondType),
         DataType::Date => of!(Date32Type),
         DataType::Decimal { scale } => {
-            let array = PrimitiveArray::<Decimal128Type>::new(ScalarBuffer::new(values, 0, len), None);
+            let array =
+                PrimitiveArray::<Decimal128Type>::new(ScalarBuffer::new(values, 0, len), None);
             let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
-            Arc::new(array.with_precision_and_scale(38, scale).map_err(|e| Error::bug(e.to_string()))?)
+            Arc::new(
+                array
+                    .with_precision_and_scale(38, scale)
+                    .map_err(|e| Error::bug(e.to_string()))?,
+            )
         }
-        _ => return Err(Error::bug("a field without a fixed width is not kept as one")),
+        _ => {
+            return Err(Error::bug(
+                "a field without a fixed width is not kept as one",
+            ));
+        }
     })
 }
 
@@ -296,21 +396,35 @@ mod tests {
 
     fn check(schema: &Schema, first: Vec<ArrayRef>, second: Vec<ArrayRef>) {
         let mut store = ValueStore::new(schema);
-        let values = |columns: Vec<ArrayRef>| Slots { rows: columns[0].len(), present: None, columns };
-        store.scatter(&[70, 0, 3], &[1, 0, 1], &values(first.clone())).unwrap();
+        let values = |columns: Vec<ArrayRef>| Slots {
+            rows: columns[0].len(),
+            present: None,
+            columns,
+        };
+        store
+            .scatter(&[70, 0, 3], &[1, 0, 1], &values(first.clone()))
+            .unwrap();
         let got = store.gather(&[3, 0, 70]).unwrap();
-        assert_eq!(got.present.unwrap().iter().collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(
+            got.present.unwrap().iter().collect::<Vec<_>>(),
+            [true, false, true]
+        );
         for (g, f) in got.columns.iter().zip(&first) {
             assert_eq!(g.slice(0, 1).as_ref(), f.slice(1, 1).as_ref());
             assert_eq!(g.slice(2, 1).as_ref(), f.slice(0, 1).as_ref());
         }
-        store.scatter(&[3, 70], &[2, 1], &values(second.clone())).unwrap();
+        store
+            .scatter(&[3, 70], &[2, 1], &values(second.clone()))
+            .unwrap();
         assert!(!store.has(3) && store.has(70));
         let got = store.gather(&[70]).unwrap();
         assert!(got.present.is_none());
         assert_eq!(got.columns[0].as_ref(), second[0].as_ref());
         let bytes = store.bytes();
-        assert!(store.scatter(&[1], &[1], &values(first)).is_err(), "two values for one slot");
+        assert!(
+            store.scatter(&[1], &[1], &values(first)).is_err(),
+            "two values for one slot"
+        );
         store.clear(70);
         assert!(store.bytes() <= bytes);
     }
@@ -318,20 +432,51 @@ mod tests {
     #[test]
     fn values_come_back() {
         let ints = |v: &[i64]| Arc::new(Int64Array::from(v.to_vec())) as ArrayRef;
-        check(&Schema::new(vec![Field::new("n", DataType::I64)]), vec![ints(&[7, 8])], vec![ints(&[9])]);
-        let decimal = |v: &[i128]| Arc::new(Decimal128Array::from(v.to_vec()).with_precision_and_scale(38, 2).unwrap()) as ArrayRef;
+        check(
+            &Schema::new(vec![Field::new("n", DataType::I64)]),
+            vec![ints(&[7, 8])],
+            vec![ints(&[9])],
+        );
+        let decimal = |v: &[i128]| {
+            Arc::new(
+                Decimal128Array::from(v.to_vec())
+                    .with_precision_and_scale(38, 2)
+                    .unwrap(),
+            ) as ArrayRef
+        };
         let floats = |v: &[f64]| Arc::new(Float64Array::from(v.to_vec())) as ArrayRef;
-        let fields = vec![Field::new("d", DataType::Decimal { scale: 2 }), Field::new("f", DataType::F64)];
-        check(&Schema::new(fields), vec![decimal(&[7, 8]), floats(&[0.5, -0.0])], vec![decimal(&[-1]), floats(&[1.0])]);
+        let fields = vec![
+            Field::new("d", DataType::Decimal { scale: 2 }),
+            Field::new("f", DataType::F64),
+        ];
+        check(
+            &Schema::new(fields),
+            vec![decimal(&[7, 8]), floats(&[0.5, -0.0])],
+            vec![decimal(&[-1]), floats(&[1.0])],
+        );
         let text = |v: &[Option<&str>]| Arc::new(StringArray::from(v.to_vec())) as ArrayRef;
-        let fields = vec![Field::new("s", DataType::String).nullable(), Field::new("n", DataType::I64)];
-        check(&Schema::new(fields), vec![text(&[None, Some("x")]), ints(&[1, 2])], vec![text(&[Some("long")]), ints(&[3])]);
+        let fields = vec![
+            Field::new("s", DataType::String).nullable(),
+            Field::new("n", DataType::I64),
+        ];
+        check(
+            &Schema::new(fields),
+            vec![text(&[None, Some("x")]), ints(&[1, 2])],
+            vec![text(&[Some("long")]), ints(&[3])],
+        );
     }
 
     #[test]
     fn a_value_of_another_type_is_refused() {
         let mut store = ValueStore::new(&Schema::new(vec![Field::new("n", DataType::I64)]));
-        let values = Slots { rows: 1, present: None, columns: vec![Arc::new(Float64Array::from(vec![1.0]))] };
-        assert_eq!(store.scatter(&[0], &[1], &values).unwrap_err().code(), ErrorCode::BadReply);
+        let values = Slots {
+            rows: 1,
+            present: None,
+            columns: vec![Arc::new(Float64Array::from(vec![1.0]))],
+        };
+        assert_eq!(
+            store.scatter(&[0], &[1], &values).unwrap_err().code(),
+            ErrorCode::BadReply
+        );
     }
 }

@@ -16,21 +16,39 @@ fn numbers(keys: &[i64]) -> Vec<ArrayRef> {
 }
 
 fn words(keys: &[i64]) -> Vec<ArrayRef> {
-    vec![Arc::new(keys.iter().map(|k| Some(format!("key {k}"))).collect::<StringArray>())]
+    vec![Arc::new(
+        keys.iter()
+            .map(|k| Some(format!("key {k}")))
+            .collect::<StringArray>(),
+    )]
 }
 
 #[test]
 fn ordinals_follow_first_appearance() {
-    for (fields, columns) in [(int(), numbers as fn(&[i64]) -> Vec<ArrayRef>), (text(), words)] {
+    for (fields, columns) in [
+        (int(), numbers as fn(&[i64]) -> Vec<ArrayRef>),
+        (text(), words),
+    ] {
         let mut index = KeyIndex::new(fields, 0);
         let mut t = Touched::default();
         index.touch(&columns(&[5, 0, 5, 9]), 4, &mut t).unwrap();
-        assert_eq!((&t.ordinals[..], &t.slots[..], &t.first_rows[..]), (&[0, 1, 0, 2][..], &[0, 1, 2][..], &[0, 1, 3][..]));
+        assert_eq!(
+            (&t.ordinals[..], &t.slots[..], &t.first_rows[..]),
+            (&[0, 1, 0, 2][..], &[0, 1, 2][..], &[0, 1, 3][..])
+        );
         index.touch(&columns(&[9, 7, 5]), 3, &mut t).unwrap();
-        assert_eq!((&t.ordinals[..], &t.slots[..]), (&[0, 1, 2][..], &[2, 3, 0][..]));
-        assert_eq!(index.columns(&[2, 0]).unwrap()[0].as_ref(), columns(&[9, 5])[0].as_ref());
+        assert_eq!(
+            (&t.ordinals[..], &t.slots[..]),
+            (&[0, 1, 2][..], &[2, 3, 0][..])
+        );
+        assert_eq!(
+            index.columns(&[2, 0]).unwrap()[0].as_ref(),
+            columns(&[9, 5])[0].as_ref()
+        );
         let mut slots = Vec::new();
-        index.locate(&columns(&[1, 5, 9]), RowSet::These(&[2, 1]), &mut slots).unwrap();
+        index
+            .locate(&columns(&[1, 5, 9]), RowSet::These(&[2, 1]), &mut slots)
+            .unwrap();
         assert_eq!(slots, [2, 0]);
     }
 }

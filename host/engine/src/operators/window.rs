@@ -1,0 +1,414 @@
+//! Keyed event-time windows: tumbling and sliding ones, with allowed lateness. Semantics are Flink's.
+//!
+//! A window fires when the watermark reaches its greatest time, and is kept for the allowed lateness; a row that comes
+//! in that time fires its window again, for its key. A row that is too late for all its windows is counted, and goes
+//! to the late output if there is one. So does a row whose windows would not fit an i64. Results have the window's
+//! greatest time as event time; they come by window, then in the order of the first slice that has the key, then of
+//! the key's first arrival there.
+//!
+//! Rows are kept as accumulators in *panes*: native aggregates, and users' that can merge, share a pane for each slice
+//! of which windows are made; other users' aggregates have a pane for each window.
+
+mod native;
+mod user;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
+
+use arrow_array::ArrayRef;
+use arrow_buffer::ScalarBuffer;
+use pelton_model::batch::Batch;
+use pelton_model::graph::{WindowFunction, WindowSpec};
+use pelton_model::schema::{Field, Projection, Schema};
+use pelton_model::time::EventTime;
+use pelton_model::watermark::Watermark;
+use pelton_model::window::{Assigner, Window};
+use pelton_model::{Error, ErrorCode, Result};
+
+use crate::operator::{Context, Operator, OperatorMetrics};
+use crate::state::{KeyIndex, RowSet, ValueStore, check_bytes};
+use native::{Acc, Native};
+use user::User;
+
+/// The operator.
+pub struct WindowOperator {
+    assigner: Assigner,
+    lateness_ms: i64,
+    late: Option<(u32, Projection)>,
+    key: Vec<Field>,
+    key_ordinals: Vec<usize>,
+    function: Function,
+    /// Whether a pane is a slice, and not a window.
+    shared: bool,
+    /// By start.
+    panes: BTreeMap<i64, Pane>,
+    /// What windows of several panes are merged in.
+    scratch: Pane,
+    watermark: Watermark,
+    /// Keys in the pane that was dropped last: room for the next.
+    room: usize,
+}
+
+enum Function {
+    Native(Native),
+    User(User),
+}
+
+/// Accumulators by key.
+struct Pane {
+    index: KeyIndex,
+    values: Values,
+}
+
+enum Values {
+    Native(Vec<Acc>),
+    User(ValueStore),
+}
+
+impl Pane {
+    fn clear(&mut self) {
+        self.index.clear();
+        match &mut self.values {
+            Values::Native(accs) => accs.iter_mut().for_each(Acc::clear),
+            Values::User(store) => store.clear_all(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let values = match &self.values {
+            Values::Native(accs) => accs.iter().map(Acc::bytes).sum(),
+            Values::User(store) => store.bytes(),
+        };
+        self.index.bytes() + values
+    }
+}
+
+impl Function {
+    fn pane(&self, key: &[Field], room: usize) -> Pane {
+        let values = match self {
+            Self::Native(n) => Values::Native(n.accumulators()),
+            Self::User(u) => Values::User(u.store()),
+        };
+        Pane { index: KeyIndex::new(key.to_vec(), room), values }
+    }
+
+    /// Adds rows to a pane.
+    fn add(&mut self, pane: &mut Pane, batch: &Batch, key: &[ArrayRef], rows: RowSet<'_>, cx: &mut Context<'_>) -> Result<()> {
+        match (self, &mut pane.values) {
+            (Self::Native(n), Values::Native(accs)) => n.add(&mut pane.index, accs, batch, key, rows),
+            (Self::User(u), Values::User(store)) => u.add(&mut pane.index, store, batch, key, rows, cx),
+            _ => Err(mixed()),
+        }
+    }
+
+    /// Merges some keys of a pane into another.
+    fn merge(&mut self, into: &mut Pane, from: &Pane, slots: &[u32], cx: &mut Context<'_>) -> Result<()> {
+        let keys = from.index.columns(slots)?;
+        let known = into.index.slots();
+        let mut places = Vec::new();
+        into.index.locate(&keys, RowSet::First(slots.len()), &mut places)?;
+        match (self, &mut into.values, &from.values) {
+            (Self::Native(_), Values::Native(into_accs), Values::Native(accs)) => {
+                into_accs.iter_mut().zip(accs).try_for_each(|(i, f)| i.merge(f, &places, slots, into.index.slots()))
+            }
+            (Self::User(u), Values::User(into), Values::User(from)) => u.merge(into, &places, known, from, slots, cx),
+            _ => Err(mixed()),
+        }
+    }
+
+    /// Emits a window's results for all keys of a pane.
+    fn emit(&mut self, pane: &Pane, window: Window, cx: &mut Context<'_>) -> Result<()> {
+        match (self, &pane.values) {
+            (Self::Native(n), Values::Native(accs)) => n.emit(&pane.index, accs, window, cx),
+            (Self::User(u), Values::User(store)) => u.emit(&pane.index, store, window, cx),
+            _ => Err(mixed()),
+        }
+    }
+}
+
+fn mixed() -> Error {
+    Error::bug("a pane is of another function")
+}
+
+/// Rows of a batch that share a slice.
+struct Group {
+    start: Option<i64>,
+    /// None: all.
+    rows: Option<Vec<u32>>,
+}
+
+impl Group {
+    fn set(&self, len: usize) -> RowSet<'_> {
+        self.rows.as_deref().map_or(RowSet::First(len), RowSet::These)
+    }
+
+    fn each(&self, len: usize) -> Vec<u32> {
+        self.rows.clone().unwrap_or_else(|| (0..len as u32).collect())
+    }
+}
+
+impl WindowOperator {
+    /// `input` is the pruned schema of the stream, `declared` those of the outputs. The late output's rows are those of
+    /// the input: its columns are the declared ones that the input has.
+    /// Errors: a field that is not there, an aggregate that may be missing where its field may not be null.
+    pub fn new(spec: &WindowSpec, name: &str, input: &Schema, declared: &[Schema]) -> Result<Self> {
+        let missing = |k: &String| Error::bug(format!("key field '{k}' is not in the stream"));
+        let key_ordinals = spec.key.iter().map(|k| input.index_of(k).ok_or_else(|| missing(k))).collect::<Result<Vec<_>>>()?;
+        let key: Vec<Field> = key_ordinals.iter().filter_map(|o| input.fields.get(*o)).cloned().collect();
+        let main = declared.first().ok_or_else(|| Error::bug("a window without an output"))?;
+        let late = match spec.late_output {
+            None => None,
+            Some(port) => {
+                let declared = declared.get(port as usize).ok_or_else(|| Error::bug("a late output that is not there"))?;
+                Some((port, Projection::new(input, &declared.restrict(input))?))
+            }
+        };
+        let sliding = spec.assigner.slice_ms() < spec.assigner.parts().0;
+        let (function, shared) = match &spec.function {
+            WindowFunction::Columns(columns) => (Function::Native(Native::new(columns, input, &spec.key, main)?), true),
+            WindowFunction::Aggregate { has_merge, .. } => {
+                (Function::User(User::new(spec, name, input, &key, declared)?), *has_merge || !sliding)
+            }
+        };
+        Ok(Self {
+            assigner: spec.assigner,
+            lateness_ms: spec.lateness_ms,
+            late,
+            scratch: function.pane(&key, 0),
+            key,
+            key_ordinals,
+            function,
+            shared,
+            panes: BTreeMap::new(),
+            watermark: Watermark::MIN,
+            room: 0,
+        })
+    }
+
+    /// Puts rows together that fall into one slice, in the order of their first rows.
+    fn group(&self, times: &[i64]) -> Vec<Group> {
+        let slice = |t: i64| self.assigner.slice_start(EventTime(t));
+        let (least, greatest) = times.iter().fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
+        let first = slice(least);
+        if first == slice(greatest) {
+            return vec![Group { start: first, rows: None }];
+        }
+        let mut groups: Vec<(Option<i64>, Vec<u32>)> = Vec::new();
+        let mut places: BTreeMap<Option<i64>, usize> = BTreeMap::new();
+        let length = self.assigner.slice_ms();
+        let (mut current, mut place) = (None, usize::MAX);
+        for (row, time) in times.iter().enumerate() {
+            // Neighbours are mostly of the same slice.
+            let same = current.is_some_and(|start: i64| time.checked_sub(start).is_some_and(|d| d >= 0 && d < length));
+            if !same {
+                current = slice(*time);
+                place = *places.entry(current).or_insert(groups.len());
+                if place == groups.len() {
+                    groups.push((current, Vec::new()));
+                }
+            }
+            if let Some((_, rows)) = groups.get_mut(place) {
+                rows.push(row as u32);
+            }
+        }
+        groups.into_iter().map(|(start, rows)| Group { start, rows: Some(rows) }).collect()
+    }
+
+    fn is_late(&self, window: Window) -> bool {
+        self.watermark.has_passed(EventTime(window.max_time().0.saturating_add(self.lateness_ms)))
+    }
+
+    fn has_fired(&self, window: Window) -> bool {
+        self.watermark.has_passed(window.max_time())
+    }
+
+    /// The windows of a slice that still take rows, the latest first.
+    fn open_windows(&self, start: i64) -> Vec<Window> {
+        self.assigner.assign(EventTime(start)).filter(|w| !self.is_late(*w)).collect()
+    }
+
+    /// Whether the slice lies between two windows.
+    fn in_gap(&self, start: i64) -> bool {
+        let (size, step, offset) = self.assigner.parts();
+        (i128::from(start) - i128::from(offset)).rem_euclid(i128::from(step.max(1))) >= i128::from(size)
+    }
+
+    fn add(&mut self, start: i64, batch: &Batch, rows: RowSet<'_>, cx: &mut Context<'_>) -> Result<()> {
+        let key: Vec<ArrayRef> = self.key_ordinals.iter().filter_map(|o| batch.columns().get(*o)).cloned().collect();
+        let pane = match self.panes.entry(start) {
+            Entry::Occupied(e) => e.into_mut(),
+            Entry::Vacant(e) => e.insert(self.function.pane(&self.key, self.room)),
+        };
+        self.function.add(pane, batch, &key, rows, cx)
+    }
+
+    /// Rows whose windows have not fired.
+    fn add_groups(&mut self, groups: &[(Group, Vec<Window>)], batch: &Batch, cx: &mut Context<'_>) -> Result<()> {
+        if self.shared {
+            return groups
+                .iter()
+                .filter_map(|(g, _)| Some((g.start?, g)))
+                .try_for_each(|(start, g)| self.add(start, batch, g.set(batch.len()), cx));
+        }
+        let mut by_window: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (group, windows) in groups {
+            if let (None, [_]) = (&group.rows, groups) {
+                for w in windows.iter().rev() {
+                    self.add(w.start, batch, RowSet::First(batch.len()), cx)?;
+                }
+                return Ok(());
+            }
+            for w in windows {
+                by_window.entry(w.start).or_default().extend(group.each(batch.len()));
+            }
+        }
+        for (start, mut rows) in by_window {
+            rows.sort_unstable();
+            self.add(start, batch, RowSet::These(&rows), cx)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of which a window has fired: one by one, each fires its windows again.
+    fn add_and_fire(&mut self, groups: &[(Group, Vec<Window>)], batch: &Batch, cx: &mut Context<'_>) -> Result<()> {
+        let mut rows: Vec<(u32, usize)> = Vec::new();
+        for (i, (group, _)) in groups.iter().enumerate() {
+            rows.extend(group.each(batch.len()).into_iter().map(|r| (r, i)));
+        }
+        rows.sort_unstable();
+        for (row, i) in rows {
+            let Some((group, windows)) = groups.get(i) else { continue };
+            let one = RowSet::These(std::slice::from_ref(&row));
+            if let (true, Some(start)) = (self.shared, group.start) {
+                self.add(start, batch, one, cx)?;
+            }
+            for window in windows {
+                if !self.shared {
+                    self.add(window.start, batch, one, cx)?;
+                }
+                if self.has_fired(*window) {
+                    self.fire(*window, Some((batch, row)), cx)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits a window's results: of all keys, or of that of one row.
+    fn fire(&mut self, window: Window, only: Option<(&Batch, u32)>, cx: &mut Context<'_>) -> Result<()> {
+        let end = if self.shared { window.end } else { window.start.saturating_add(1) };
+        let mut panes = self.panes.range(window.start..end).map(|(_, p)| p);
+        if only.is_none() {
+            let (first, second) = (panes.next(), panes.next());
+            if let (Some(pane), None) = (first, second) {
+                return self.function.emit(pane, window, cx);
+            }
+        }
+        self.scratch.clear();
+        for (_, pane) in self.panes.range_mut(window.start..end) {
+            let slots: Vec<u32> = match only {
+                None => (0..pane.index.slots() as u32).collect(),
+                Some((batch, row)) => {
+                    let key: Vec<ArrayRef> = self.key_ordinals.iter().filter_map(|o| batch.columns().get(*o)).cloned().collect();
+                    pane.index.find(&key, row)?.into_iter().collect()
+                }
+            };
+            self.function.merge(&mut self.scratch, pane, &slots, cx)?;
+        }
+        self.function.emit(&self.scratch, window, cx)
+    }
+
+    /// The first window, by end, whose greatest time is above `after` and that has rows.
+    fn next_window(&self, after: i64) -> Option<Window> {
+        let (size, step, offset) = self.assigner.parts();
+        let (size, step, offset) = (i128::from(size), i128::from(step.max(1)), i128::from(offset));
+        // The least start of a window that is above `bound`.
+        let above = |bound: i128| bound + 1 + (offset - bound - 1).rem_euclid(step);
+        let least = above((i128::from(after) - size + 1).max(i128::from(i64::MIN) - 1));
+        let from = i64::try_from(least).ok()?;
+        let (pane, _) = self.panes.range(from..).next()?;
+        let start = if self.shared { above(i128::from(*pane) - size).max(least) } else { i128::from(*pane) };
+        Some(Window { start: i64::try_from(start).ok()?, end: i64::try_from(start + size).ok()? })
+    }
+
+    fn drop_panes(&mut self) {
+        while let Some(entry) = self.panes.first_entry() {
+            let size = self.assigner.parts().0;
+            let last = if self.shared {
+                self.assigner.assign(EventTime(*entry.key())).next()
+            } else {
+                Some(Window { start: *entry.key(), end: entry.key().saturating_add(size) })
+            };
+            let gone = |w: Window| self.watermark.has_passed(EventTime(w.max_time().0.saturating_add(self.lateness_ms)));
+            if last.is_some_and(|w| !gone(w)) {
+                break;
+            }
+            self.room = entry.remove().index.len();
+        }
+    }
+
+    fn count(&self, cx: &Context<'_>) -> Result<()> {
+        let keys: usize = self.panes.values().map(|p| p.index.len()).sum();
+        cx.metrics.state_entries.store(keys as u64, Ordering::Relaxed);
+        check_bytes(self.panes.values().map(Pane::bytes).sum(), cx.limits)
+    }
+
+    fn emit_late(&self, batch: &Batch, mut rows: Vec<u32>, cx: &mut Context<'_>) -> Result<()> {
+        OperatorMetrics::add(&cx.metrics.late, rows.len() as u64);
+        if let Some((port, projection)) = &self.late {
+            rows.sort_unstable();
+            let columns = projection.apply(batch.columns())?;
+            cx.emit(*port, batch.clone().with_columns(columns)?.select(ScalarBuffer::from(rows))?);
+        }
+        Ok(())
+    }
+}
+
+impl Operator for WindowOperator {
+    fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
+        let batch = batch.materialize()?;
+        let Some(times) = batch.times().filter(|_| !batch.is_empty()) else {
+            let message = "rows came to a window without event times";
+            return if batch.is_empty() { Ok(()) } else { Err(Error::new(ErrorCode::BadTimestamp, message).help("assign timestamps above the window")) };
+        };
+        let (mut open, mut fired, mut late) = (Vec::new(), Vec::new(), Vec::new());
+        for group in self.group(times) {
+            let windows = group.start.map(|s| self.open_windows(s)).unwrap_or_default();
+            if windows.is_empty() {
+                let gap = group.start.is_some_and(|s| self.in_gap(s));
+                let passed = |row: &u32| times.get(*row as usize).is_none_or(|t| self.watermark.0 >= t.saturating_add(self.lateness_ms));
+                late.extend(group.each(batch.len()).into_iter().filter(|r| !gap || passed(r)));
+            } else if self.lateness_ms > 0 && windows.iter().any(|w| self.has_fired(*w)) {
+                fired.push((group, windows));
+            } else {
+                open.push((group, windows));
+            }
+        }
+        if !fired.is_empty() && !self.shared {
+            // Rows of one window are added in their order, whether another of their windows has fired or not.
+            fired.append(&mut open);
+        }
+        self.add_groups(&open, &batch, cx)?;
+        self.add_and_fire(&fired, &batch, cx)?;
+        if !late.is_empty() {
+            self.emit_late(&batch, late, cx)?;
+        }
+        self.count(cx)
+    }
+
+    fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
+        let mut after = self.watermark.0;
+        while let Some(window) = self.next_window(after).filter(|w| cx.watermark.has_passed(w.max_time())) {
+            self.fire(window, None, cx)?;
+            after = window.max_time().0;
+        }
+        self.watermark = self.watermark.max(cx.watermark);
+        self.drop_panes();
+        self.count(cx)?;
+        Ok(Some(cx.watermark))
+    }
+}
+
+#[cfg(test)]
+mod tests;
