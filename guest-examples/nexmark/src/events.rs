@@ -68,13 +68,13 @@ pub struct Bid {
 }
 
 /// The events that the parameters name: `input` is a file of JSON Lines (a folder, a glob), or `generator:10k`,
-/// `generator:200k`, or `generator:N` with `seed`; the generator also takes `rate` and `all_columns`.
+/// `generator:200k`, or `generator:N` with `seed`; the generator also takes `rate`, `all_columns` and `preload`.
 ///
 /// # Errors
 /// `input` is missing, or a file is given with parameters of the generator.
 pub fn source(job: &mut Job, params: &Params) -> Result<Stream<Event>> {
     let input = params.require("input")?;
-    let options = ["rate", "seed", "all_columns"].map(|name| (name, params.get(name)));
+    let options = ["rate", "seed", "all_columns", "preload"].map(|name| (name, params.get(name)));
     let given = options
         .iter()
         .filter_map(|(name, value)| value.map(|v| (*name, v)));

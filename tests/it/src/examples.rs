@@ -136,22 +136,12 @@ fn hot_items_change_and_are_the_same_at_any_parallelism() {
 
 #[test]
 fn hot_items_of_a_file_are_counted() {
-    let run = Run::new();
-    let bid =
-        |ms: i64, auction: i64| format!("{{\"ts\":{ms},\"bid\":{{\"auction\":{auction}}}}}\n");
-    let events = [
-        bid(0, 7),
-        bid(10, 8),
-        bid(20, 8),
-        "{\"ts\":30}\n".to_owned(),
-        bid(5_500, 7),
-        bid(5_600, 7),
-    ];
-    let file = run.place.file("events.jsonl", events.concat());
-    let lines = run
-        .ended("hot-items", &[("input", file.to_str().unwrap())], &[])
+    let case = "hot-items/tests/cases/a-new-leader";
+    let input = example(&format!("{case}/events.jsonl"));
+    let expected = std::fs::read_to_string(example(&format!("{case}/expected.txt"))).unwrap();
+    let lines = Run::new()
+        .ended("hot-items", &[("input", &input)], &[])
         .stdout;
-    let expected = "00:00:01  8 (2 bids)  7 (1 bids)\n00:00:06  7 (3 bids)  8 (2 bids)\n00:00:11  7 (2 bids)\n";
     assert_eq!(lines, expected);
 }
 
