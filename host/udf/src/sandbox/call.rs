@@ -73,13 +73,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What its rows are, for messages.
-    pub(crate) fn unit(&self) -> &'static str {
+    /// What its rows are, for messages: one, many.
+    pub(crate) fn unit(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Transform { .. } | Self::Process { .. } | Self::Accumulate { .. } => "row",
-            Self::Timers { .. } => "timer",
-            Self::Merge { .. } => "accumulator",
-            Self::Results { .. } => "window",
+            Self::Transform { .. } | Self::Process { .. } | Self::Accumulate { .. } => {
+                ("row", "rows")
+            }
+            Self::Timers { .. } => ("timer", "timers"),
+            Self::Merge { .. } => ("accumulator", "accumulators"),
+            Self::Results { .. } => ("window", "windows"),
         }
     }
 

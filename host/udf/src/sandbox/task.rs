@@ -117,7 +117,7 @@ impl Task {
         match attempt(&mut self.guest, prepared, &call, call.rows(), limits) {
             Ok(checked) => Ok(checked),
             Err(Stop::Host(error)) => Err(error),
-            Err(Stop::Failure(failure)) => Err(user_error(name, failure)),
+            Err(Stop::Failure(failure)) => Err(self.failed(place, &call, &failure)),
             Err(Stop::Trap(trapped)) => {
                 self.dead = Some((trapped.code, trapped.message.clone()));
                 Err(self.blame(place, &call, &trapped))
@@ -125,44 +125,73 @@ impl Task {
         }
     }
 
-    /// The error of a call that stopped, with function and row.
+    /// The error of a call that was stopped, with function and row.
     fn blame(&self, place: usize, call: &Call<'_>, trapped: &Trapped) -> Error {
         let Some(prepared) = self.segments.get(place) else {
             return trapped.error("a function");
         };
         let rows = call.rows();
-        let mut trials = Trials {
-            task: self,
-            trapped,
-            began: thread_cpu_ns(),
-        };
+        let mut trials = self.trials(trapped.code);
         let found = match trapped.code {
             ErrorCode::Cancelled => Blame::Unknown,
             // To run it again would take as long again, a dozen times.
             ErrorCode::CpuLimit => Blame::Range(0, rows),
             _ => blame::row(rows, |n| trials.run(prepared, call, n)),
         };
-        let names = &prepared.spec.names;
-        let step = match (found, names.len()) {
-            (_, 1) => Some(0),
-            (Blame::Row(row), steps) if trapped.code != ErrorCode::BadReply => {
-                blame::step(steps, |n| {
-                    trials.run(&beginning(prepared, n), call, row + 1)
-                })
+        let step = match found {
+            // Without its end, a chain answers something else anyway.
+            Blame::Row(row) if trapped.code != ErrorCode::BadReply => {
+                self.step(&mut trials, prepared, call, row + 1)
             }
             _ => None,
         };
-        let who = match step.and_then(|s| names.get(s)) {
-            Some(name) => format!("function '{name}'"),
-            None => format!("function '{}'", names.join(" -> ")),
-        };
-        let error = trapped.error(&who);
-        match (found, call.unit()) {
-            (Blame::Row(row), unit) => error.at(unit, row),
-            (Blame::Range(from, to), unit) if to > from => {
-                error.at("at", format!("{unit}s {from} to {}", to - 1))
+        let (one, many) = call.unit();
+        let mut trapped = trapped.clone();
+        if let Blame::Row(row) = found {
+            // The panic hook of our SDK says it as well.
+            let said = format!(", in row {row} of the batch");
+            if let Some(shorter) = trapped.message.strip_suffix(&said) {
+                trapped.message = shorter.to_string();
             }
-            (Blame::Range(..) | Blame::Unknown, _) => error,
+        }
+        let error = named(prepared, step, |who| trapped.error(who));
+        match found {
+            Blame::Row(row) => error.at(one, format!("{row} of the batch")),
+            Blame::Range(from, to) if to > from => error.at(many, format!("{from} to {}", to - 1)),
+            Blame::Range(..) | Blame::Unknown => error,
+        }
+    }
+
+    /// The error of a function that gave up in its own words.
+    fn failed(&self, place: usize, call: &Call<'_>, failure: &wire::Failure) -> Error {
+        let Some(prepared) = self.segments.get(place) else {
+            return user_error("a function", failure);
+        };
+        let step = failure.row.and_then(|row| {
+            let mut trials = self.trials(ErrorCode::UserError);
+            self.step(&mut trials, prepared, call, row as usize + 1)
+        });
+        named(prepared, step, |who| user_error(who, failure))
+    }
+
+    /// Which function of a chain does not get through the first `take` rows.
+    fn step(
+        &self,
+        trials: &mut Trials<'_>,
+        prepared: &Prepared,
+        call: &Call<'_>,
+        take: usize,
+    ) -> Option<usize> {
+        let take = take.min(call.rows());
+        let steps = prepared.spec.names.len();
+        blame::step(steps, |n| trials.run(&beginning(prepared, n), call, take))
+    }
+
+    fn trials(&self, code: ErrorCode) -> Trials<'_> {
+        Trials {
+            task: self,
+            code,
+            began: thread_cpu_ns(),
         }
     }
 }
@@ -175,7 +204,9 @@ impl Functions for Task {
         let number = match prepare(&mut self.guest, spec) {
             Ok(number) => number,
             Err(Stop::Host(error)) => return Err(error),
-            Err(Stop::Failure(failure)) => return Err(user_error(&name, failure)),
+            Err(Stop::Failure(failure)) => {
+                return Err(user_error(&format!("function '{name}'"), &failure));
+            }
             Err(Stop::Trap(trapped)) => {
                 self.dead = Some((trapped.code, trapped.message.clone()));
                 return Err(trapped.error(&format!("function '{name}'")));
@@ -284,14 +315,24 @@ fn slots_of(checked: Checked) -> Result<Slots> {
     }
 }
 
-fn user_error(name: &str, failure: wire::Failure) -> Error {
+fn user_error(who: &str, failure: &wire::Failure) -> Error {
     let error = Error::new(
         ErrorCode::UserError,
-        format!("function '{name}' failed: {}", failure.message),
+        format!("{who} failed: {}", failure.message),
     );
     match failure.row {
-        Some(row) => error.at("row", row),
+        Some(row) => error.at("row", format!("{row} of the batch")),
         None => error,
+    }
+}
+
+/// An error about one function of a segment, or about all.
+fn named(prepared: &Prepared, step: Option<usize>, error: impl Fn(&str) -> Error) -> Error {
+    let names = &prepared.spec.names;
+    let step = step.or((names.len() == 1).then_some(0));
+    match step.and_then(|s| names.get(s)) {
+        Some(name) => error(&format!("function '{name}'")).at("operator", format!("'{name}'")),
+        None => error(&format!("function '{}'", names.join(" -> "))),
     }
 }
 
@@ -388,7 +429,8 @@ fn beginning(prepared: &Prepared, steps: usize) -> Prepared {
 /// Calls that are made again on fresh instances, silently, until as much CPU time is used as one call may use.
 struct Trials<'a> {
     task: &'a Task,
-    trapped: &'a Trapped,
+    /// What is to come again.
+    code: ErrorCode,
     began: u64,
 }
 
@@ -410,7 +452,8 @@ impl Trials<'_> {
             ..prepared.clone()
         };
         match attempt(&mut guest, &prepared, call, take, &context.limits) {
-            Err(Stop::Trap(again)) if again.code == self.trapped.code => Trial::Trapped,
+            Err(Stop::Trap(again)) if again.code == self.code => Trial::Trapped,
+            Err(Stop::Failure(_)) if self.code == ErrorCode::UserError => Trial::Trapped,
             Err(Stop::Host(_)) => Trial::Spent,
             Ok(_) | Err(Stop::Trap(_) | Stop::Failure(_)) => Trial::Fine,
         }

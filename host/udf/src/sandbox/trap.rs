@@ -170,30 +170,119 @@ fn recurses(backtrace: &WasmBacktrace) -> bool {
     })
 }
 
-/// The frames, innermost first: `function, at file:line`. Without addresses, which tell nothing to an author.
+/// One function in a backtrace, perhaps inlined into the next.
+struct Frame {
+    name: String,
+    place: Option<String>,
+}
+
+/// The frames that are the author's or the SDK's, innermost first: `in function`, `at file:line`. Addresses and the
+/// insides of the language's own library tell an author nothing; without debug information all names are shown.
 fn show(backtrace: &WasmBacktrace) -> String {
-    let text = backtrace.to_string();
-    let mut lines = Vec::new();
-    for line in text.lines().skip(1) {
-        let line = line.trim_end();
-        if line.starts_with("note:") {
+    let frames = frames(&backtrace.to_string());
+    let named_only = frames.iter().all(|f| f.place.is_none());
+    let mut lines: Vec<String> = Vec::new();
+    let mut again = 0usize;
+    for frame in frames.iter().filter(|f| named_only || f.is_of_interest()) {
+        let place = frame.place.as_ref();
+        let text = match place {
+            Some(place) => format!("  in {}\n    at {place}", frame.name),
+            None => format!("  in {}", frame.name),
+        };
+        if lines.last() == Some(&text) {
+            again += 1;
             continue;
         }
-        // `   3:   0x1f2a - <unknown>!name`: the number, the address and the module's name are left out.
-        let name = line
-            .split_once(" - ")
-            .map_or(line, |(_, name)| name)
-            .trim_start();
-        let name = name.split_once('!').map_or(name, |(_, name)| name);
-        match name.strip_prefix("at ") {
-            Some(place) => lines.push(format!("    at {place}")),
-            None => lines.push(format!("  in {name}")),
-        }
+        tell_again(&mut lines, &mut again);
+        lines.push(text);
     }
-    let frames = lines.iter().filter(|l| l.starts_with("  in ")).count();
-    if frames > FRAMES_MAX {
-        lines.truncate(2 * FRAMES_MAX);
+    tell_again(&mut lines, &mut again);
+    if lines.len() > FRAMES_MAX {
+        lines.truncate(FRAMES_MAX);
         lines.push("  ...".into());
     }
     lines.join("\n")
+}
+
+fn tell_again(lines: &mut Vec<String>, again: &mut usize) {
+    match std::mem::take(again) {
+        0 => {}
+        n => lines.push(format!("  and {n} more of the same")),
+    }
+}
+
+impl Frame {
+    fn is_of_interest(&self) -> bool {
+        const LIBRARY: [&str; 3] = ["/rustlib/src/rust/library/", "/rustc/", "/registry/src/"];
+        match &self.place {
+            Some(place) => !LIBRARY.iter().any(|l| place.contains(l)),
+            None => self.name.contains("::"),
+        }
+    }
+}
+
+/// Reads what wasmtime prints, which has the names in readable form:
+/// `   3:   0x1f2a - module!name`, then for each inlined function `- name`, each perhaps followed by `at file:line`.
+fn frames(text: &str) -> Vec<Frame> {
+    let mut frames: Vec<Frame> = Vec::new();
+    for line in text.lines().skip(1).map(str::trim) {
+        if line.starts_with("note:") {
+            break;
+        }
+        if let Some(place) = line.strip_prefix("at ") {
+            if let Some(frame) = frames.last_mut() {
+                frame.place = Some(place.to_string());
+            }
+            continue;
+        }
+        let name = line.split_once("- ").map_or(line, |(_, name)| name);
+        let name = name.strip_prefix("<unknown>!").unwrap_or(name);
+        frames.push(Frame {
+            name: readable(name),
+            place: None,
+        });
+    }
+    frames
+}
+
+/// A name without the compiler's additions: `job[1f..]::f<T>` is `job::f`.
+fn readable(name: &str) -> String {
+    let mut out = String::new();
+    let mut depth = 0usize;
+    for c in name.chars() {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            '<' if !out.is_empty() => break,
+            c if depth == 0 => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backtrace_shows_what_is_the_authors() {
+        let text = "error while executing at wasm backtrace:
+    0:   0x1f2a - <unknown>!abort_internal
+                - abort
+                    at /usr/lib/rustlib/src/rust/library/std/src/process.rs:2536:5
+    1:   0x2000 - job[0123]::split<T>
+                    at src/lib.rs:12:5
+    2:   0x2001 - job::main
+note: more";
+        let frames = frames(text);
+        let names: Vec<_> = frames.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["abort_internal", "abort", "job::split", "job::main"]
+        );
+        let shown: Vec<_> = frames.iter().map(Frame::is_of_interest).collect();
+        assert_eq!(shown, [false, false, true, true]);
+        assert_eq!(frames[2].place.as_deref(), Some("src/lib.rs:12:5"));
+    }
 }
