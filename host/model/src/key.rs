@@ -63,10 +63,10 @@ impl KeyGroupRange {
 
 /// The hash of each row's key. `fields` and `columns` are the key's, all of `len` rows.
 pub fn hashes(fields: &[Field], columns: &[ArrayRef], len: usize) -> Result<Vec<u64>> {
-    if let ([field], [column]) = (fields, columns) {
-        if let Some(values) = plain_i64(field, column) {
-            return Ok(values.iter().map(|v| hash_i64(*v)).collect());
-        }
+    if let ([field], [column]) = (fields, columns)
+        && let Some(values) = plain_i64(field, column)
+    {
+        return Ok(values.iter().map(|v| hash_i64(*v)).collect());
     }
     let mut bytes = Vec::new();
     (0..len)

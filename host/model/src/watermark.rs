@@ -158,11 +158,9 @@ impl Merge {
             watermark: None,
             idle: None,
         };
-        if held_last {
-            if let Some(g) = greatest.filter(|g| *g > self.emitted) {
-                self.emitted = g;
-                merged.watermark = Some(g);
-            }
+        if held_last && let Some(g) = greatest.filter(|g| *g > self.emitted) {
+            self.emitted = g;
+            merged.watermark = Some(g);
         }
         if !self.idle {
             self.idle = true;

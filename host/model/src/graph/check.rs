@@ -56,13 +56,13 @@ fn check_shape(graph: &JobGraph) -> Result<()> {
             ))
             .help("give one of them another name, or a uid of its own by .uid(\"..\")"));
         }
-        if let Some(p) = op.parallelism {
-            if p == 0 || p > PARALLELISM_MAX {
-                return Err(invalid(format!(
-                    "parallelism {p} is not between 1 and {PARALLELISM_MAX}"
-                ))
-                .at("operator", format!("'{}'", op.name)));
-            }
+        if let Some(p) = op.parallelism
+            && (p == 0 || p > PARALLELISM_MAX)
+        {
+            return Err(invalid(format!(
+                "parallelism {p} is not between 1 and {PARALLELISM_MAX}"
+            ))
+            .at("operator", format!("'{}'", op.name)));
         }
         for output in &op.outputs {
             output
@@ -231,7 +231,7 @@ fn check_select(input: &Schema, select: &super::Select, main: &Schema) -> Result
     }
     for ((here, there), out) in select.columns.iter().zip(&main.fields) {
         let f = field(from, here)?;
-        if *there != out.name || f.data_type != out.data_type || f.nullable > out.nullable {
+        if *there != out.name || f.data_type != out.data_type || f.nullable & !out.nullable {
             return Err(invalid(format!(
                 "field '{here}' is {}, but is selected as '{}' of {}",
                 f.data_type, out.name, out.data_type
@@ -291,12 +291,12 @@ fn check_window(input: &Schema, w: &WindowSpec, main: &Schema, outputs: usize) -
             w.lateness_ms
         )));
     }
-    if let Some(late) = w.late_output {
-        if late == 0 || late as usize >= outputs {
-            return Err(invalid(format!(
-                "late rows go to output {late}, which does not exist"
-            )));
-        }
+    if let Some(late) = w.late_output
+        && (late == 0 || late as usize >= outputs)
+    {
+        return Err(invalid(format!(
+            "late rows go to output {late}, which does not exist"
+        )));
     }
     match &w.function {
         WindowFunction::Aggregate {

@@ -87,7 +87,29 @@ pub fn needs(graph: &JobGraph) -> Result<Needs> {
                 .collect()
         })
         .collect();
-    Ok(Needs { streams })
+    let mut needs = Needs { streams };
+    late_rows_are_input_rows(graph, &order, &mut needs);
+    Ok(needs)
+}
+
+/// A window's late output carries the rows of its input as they are: what they were pruned to.
+fn late_rows_are_input_rows(graph: &JobGraph, order: &[OperatorId], needs: &mut Needs) {
+    for id in order {
+        let Some(op) = graph.operator(*id) else {
+            continue;
+        };
+        let Some((late, output)) = (0..).zip(&op.outputs).find(|(i, _)| is_late_output(op, *i))
+        else {
+            continue;
+        };
+        let Some(input) = needs.input(graph, *id, 0).cloned() else {
+            continue;
+        };
+        let stream = needs.streams.get_mut(id.0 as usize);
+        if let Some(stream) = stream.and_then(|o| o.get_mut(late)) {
+            *stream = output.schema.restrict(&input);
+        }
+    }
 }
 
 /// Functions and windows make all fields that they produce: only what follows from an input can be pruned.

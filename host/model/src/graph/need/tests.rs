@@ -118,7 +118,7 @@ fn event_time_needs_timestamps_and_names_the_source() {
     let mut g = graph();
     let spec = WindowSpec {
         key: vec!["url".into()],
-        assigner: crate::window::Assigner::Tumbling {
+        assigner: Assigner::Tumbling {
             size_ms: 10,
             offset_ms: 0,
         },
