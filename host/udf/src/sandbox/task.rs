@@ -154,12 +154,16 @@ impl Task {
                 trapped.message = shorter.to_string();
             }
         }
-        let error = named(prepared, step, |who| trapped.error(who));
-        match found {
-            Blame::Row(row) => error.at(one, format!("{row} of the batch")),
-            Blame::Range(from, to) if to > from => error.at(many, format!("{from} to {}", to - 1)),
-            Blame::Range(..) | Blame::Unknown => error,
-        }
+        named(prepared, step, |who| {
+            let error = trapped.error(who);
+            match found {
+                Blame::Row(row) => error.at(one, format!("{row} of the batch")),
+                Blame::Range(from, to) if to > from => {
+                    error.at(many, format!("{from} to {}", to - 1))
+                }
+                Blame::Range(..) | Blame::Unknown => error,
+            }
+        })
     }
 
     /// The error of a function that gave up in its own words.

@@ -235,10 +235,17 @@ fn frames(text: &str) -> Vec<Frame> {
             }
             continue;
         }
-        let name = line.split_once("- ").map_or(line, |(_, name)| name);
-        let name = name.strip_prefix("<unknown>!").unwrap_or(name);
+        let name = match line.split_once("- ") {
+            Some((_, name)) => name,
+            // Where no address is known, the number alone stands before the name.
+            None => line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':'),
+        };
+        let name = match name.split_once('!') {
+            Some((module, name)) if !module.contains("::") => name,
+            _ => name,
+        };
         frames.push(Frame {
-            name: readable(name),
+            name: readable(name.trim_start()),
             place: None,
         });
     }
@@ -273,7 +280,7 @@ mod tests {
                     at /usr/lib/rustlib/src/rust/library/std/src/process.rs:2536:5
     1:   0x2000 - job[0123]::split<T>
                     at src/lib.rs:12:5
-    2:   0x2001 - job::main
+    2: job.wasm!job::main
 note: more";
         let frames = frames(text);
         let names: Vec<_> = frames.iter().map(|f| f.name.as_str()).collect();
