@@ -1,6 +1,11 @@
 //! What the keyed parts cost, in nanoseconds a row: run with `cargo run --release -p pelton-engine --example keyed`.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement, not a part of the engine")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a measurement, not a part of the engine"
+)]
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,13 +28,29 @@ const BATCHES: usize = 1_000;
 
 fn main() {
     for keys in [2_000, 100_000, 1_000_000] {
-        println!("keyed state   {keys:>8} keys {:>7.1} ns a row", keyed_state(keys));
+        println!(
+            "keyed state   {keys:>8} keys {:>7.1} ns a row",
+            keyed_state(keys)
+        );
     }
-    let tumbling = Assigner::Tumbling { size_ms: 10_000, offset_ms: 0 };
-    let sliding = Assigner::Sliding { size_ms: 10_000, slide_ms: 2_000, offset_ms: 0 };
+    let tumbling = Assigner::Tumbling {
+        size_ms: 10_000,
+        offset_ms: 0,
+    };
+    let sliding = Assigner::Sliding {
+        size_ms: 10_000,
+        slide_ms: 2_000,
+        offset_ms: 0,
+    };
     for keys in [2_000, 100_000] {
-        println!("tumbling 10 s {keys:>8} keys {:>7.1} ns a row", window(keys, tumbling));
-        println!("10 s by 2 s   {keys:>8} keys {:>7.1} ns a row", window(keys, sliding));
+        println!(
+            "tumbling 10 s {keys:>8} keys {:>7.1} ns a row",
+            window(keys, tumbling)
+        );
+        println!(
+            "10 s by 2 s   {keys:>8} keys {:>7.1} ns a row",
+            window(keys, sliding)
+        );
     }
 }
 
@@ -42,7 +63,11 @@ fn batches(keys: u64) -> Vec<ArrayRef> {
         state ^= state << 17;
         (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % keys
     };
-    let batch = |_| Arc::new(Int64Array::from_iter_values((0..ROWS).map(|_| next() as i64 * 7 + 1_000))) as ArrayRef;
+    let batch = |_| {
+        Arc::new(Int64Array::from_iter_values(
+            (0..ROWS).map(|_| next() as i64 * 7 + 1_000),
+        )) as ArrayRef
+    };
     (0..BATCHES).map(batch).collect()
 }
 
@@ -55,10 +80,21 @@ fn keyed_state(keys: u64) -> f64 {
     let mut pass = |batches: &[ArrayRef]| {
         let from = Instant::now();
         for b in batches {
-            index.touch(std::slice::from_ref(b), ROWS, &mut touched).unwrap();
+            index
+                .touch(std::slice::from_ref(b), ROWS, &mut touched)
+                .unwrap();
             let got = store.gather(&touched.slots).unwrap();
             let marks = vec![1; touched.slots.len()];
-            store.scatter(&touched.slots, &marks, &Slots { present: None, ..got }).unwrap();
+            store
+                .scatter(
+                    &touched.slots,
+                    &marks,
+                    &Slots {
+                        present: None,
+                        ..got
+                    },
+                )
+                .unwrap();
         }
         from.elapsed().as_nanos() as f64 / (ROWS * batches.len()) as f64
     };
@@ -69,14 +105,27 @@ fn keyed_state(keys: u64) -> f64 {
 /// Count and sum, a million rows a second of event time.
 fn window(keys: u64, assigner: Assigner) -> f64 {
     let batches = batches(keys);
-    let input = Schema::new(vec![Field::new("k", DataType::I64), Field::new("n", DataType::I64)]);
-    let output = Schema::new(["k", "count", "sum"].map(|n| Field::new(n, DataType::I64)).to_vec());
+    let input = Schema::new(vec![
+        Field::new("k", DataType::I64),
+        Field::new("n", DataType::I64),
+    ]);
+    let output = Schema::new(
+        ["k", "count", "sum"]
+            .map(|n| Field::new(n, DataType::I64))
+            .to_vec(),
+    );
     let values = vec![
         ("k".to_owned(), WindowValue::Key("k".into())),
         ("count".to_owned(), WindowValue::Count),
         ("sum".to_owned(), WindowValue::Sum("n".into())),
     ];
-    let spec = WindowSpec { key: vec!["k".into()], assigner, lateness_ms: 0, late_output: None, function: WindowFunction::Columns(values) };
+    let spec = WindowSpec {
+        key: vec!["k".into()],
+        assigner,
+        lateness_ms: 0,
+        late_output: None,
+        function: WindowFunction::Columns(values),
+    };
     let mut op = WindowOperator::new(&spec, "window", &input, &[output]).unwrap();
     let (metrics, limits) = (OperatorMetrics::new(), Limits::default());
     let mut time = 0i64;
@@ -85,7 +134,10 @@ fn window(keys: u64, assigner: Assigner) -> f64 {
     for _ in 0..rounds {
         for b in &batches {
             let times = (0..ROWS as i64).map(|i| time + i / 1_000).collect();
-            let batch = Batch::new(vec![b.clone(), b.clone()], ROWS).unwrap().with_times(Some(times)).unwrap();
+            let batch = Batch::new(vec![b.clone(), b.clone()], ROWS)
+                .unwrap()
+                .with_times(Some(times))
+                .unwrap();
             time += 8;
             let mut out = Outbox::default();
             let from = Instant::now();

@@ -57,6 +57,10 @@ pub fn check_bytes(bytes: u64, limits: &Limits) -> Result<()> {
     if bytes <= limits.state_bytes {
         return Ok(());
     }
-    let message = format!("the state has {bytes} bytes, more than the {} that state-bytes allows", limits.state_bytes);
-    Err(Error::new(ErrorCode::StateLimit, message).help("raise it with --limit state-bytes=N, or keep less under each key"))
+    let message = format!(
+        "the state has {bytes} bytes, more than the {} that state-bytes allows",
+        limits.state_bytes
+    );
+    Err(Error::new(ErrorCode::StateLimit, message)
+        .help("raise it with --limit state-bytes=N, or keep less under each key"))
 }

@@ -38,9 +38,14 @@ pub struct Timers {
 impl Timers {
     /// Sets a timer, unless it is there.
     pub fn set(&mut self, time: i64, slot: u32) {
-        let Entry::Vacant(entry) = self.live.entry((time, slot)) else { return };
+        let Entry::Vacant(entry) = self.live.entry((time, slot)) else {
+            return;
+        };
         entry.insert(self.next);
-        self.queue.entry(time).or_default().push_back((self.next, slot));
+        self.queue
+            .entry(time)
+            .or_default()
+            .push_back((self.next, slot));
         self.next += 1;
         self.queued += 1;
         if self.counts.len() <= slot as usize {
@@ -82,8 +87,12 @@ impl Timers {
     /// The time of the first.
     #[must_use]
     pub fn first(&self) -> Option<i64> {
-        let is_live = |time: i64, (set, slot): &(u64, u32)| self.live.get(&(time, *slot)) == Some(set);
-        self.queue.iter().find(|(time, list)| list.iter().any(|t| is_live(**time, t))).map(|(time, _)| *time)
+        let is_live =
+            |time: i64, (set, slot): &(u64, u32)| self.live.get(&(time, *slot)) == Some(set);
+        self.queue
+            .iter()
+            .find(|(time, list)| list.iter().any(|t| is_live(**time, t)))
+            .map(|(time, _)| *time)
     }
 
     /// How many were ever set: a bound for [`take_due`](Self::take_due).
@@ -98,7 +107,9 @@ impl Timers {
         let mut due = Vec::new();
         self.prefix += 1;
         while due.len() < max {
-            let Some(mut entry) = self.queue.first_entry().filter(|e| *e.key() <= now) else { break };
+            let Some(mut entry) = self.queue.first_entry().filter(|e| *e.key() <= now) else {
+                break;
+            };
             let time = *entry.key();
             let Some((set, slot)) = entry.get().front().copied() else {
                 entry.remove();
@@ -126,7 +137,10 @@ impl Timers {
     pub fn put_back(&mut self, timers: &[Timer]) {
         for t in timers.iter().rev() {
             self.live.insert((t.time, t.slot), t.set);
-            self.queue.entry(t.time).or_default().push_front((t.set, t.slot));
+            self.queue
+                .entry(t.time)
+                .or_default()
+                .push_front((t.set, t.slot));
             self.queued += 1;
             self.count(t.slot, 1);
         }
@@ -135,7 +149,8 @@ impl Timers {
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.live.len() * 32 + self.queued * 16 + self.queue.len() * 48 + self.counts.len() * 12) as u64
+        (self.live.len() * 32 + self.queued * 16 + self.queue.len() * 48 + self.counts.len() * 12)
+            as u64
     }
 
     fn count(&mut self, slot: u32, change: i32) {
@@ -187,7 +202,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn take(t: &mut Timers, now: i64) -> Vec<(i64, u32)> {
-        t.take_due(now, usize::MAX, u64::MAX).iter().map(|t| (t.time, t.slot)).collect()
+        t.take_due(now, usize::MAX, u64::MAX)
+            .iter()
+            .map(|t| (t.time, t.slot))
+            .collect()
     }
 
     #[test]

@@ -18,7 +18,9 @@ use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::output::{From, assemble};
-use crate::function::{DueTimers, KeyedReply, KeyedRows, OutputRows, Rows, Segment, SegmentSpec, TimerChange};
+use crate::function::{
+    DueTimers, KeyedReply, KeyedRows, OutputRows, Rows, Segment, SegmentSpec, TimerChange,
+};
 use crate::operator::{Context, Operator, Wakeup};
 use crate::state::{HeapState, KeyedState, Touched, check_bytes};
 use crate::timer::{Timer, Timers};
@@ -63,21 +65,36 @@ impl ProcessOperator {
         for (input, schema) in spec.inputs.iter().zip(inputs) {
             if input.broadcast {
                 let message = "a keyed function with a broadcast input is not served";
-                return Err(Error::new(ErrorCode::GraphInvalid, message).help("send the broadcast rows through a keyed input"));
+                return Err(Error::new(ErrorCode::GraphInvalid, message)
+                    .help("send the broadcast rows through a keyed input"));
             }
             let ordinals = input
                 .key
                 .iter()
-                .map(|k| schema.index_of(k).ok_or_else(|| Error::bug(format!("key field '{k}' is not in the stream"))))
+                .map(|k| {
+                    schema
+                        .index_of(k)
+                        .ok_or_else(|| Error::bug(format!("key field '{k}' is not in the stream")))
+                })
                 .collect::<Result<Vec<_>>>()?;
-            let fields: Vec<Field> = ordinals.iter().filter_map(|o| schema.fields.get(*o)).cloned().collect();
+            let fields: Vec<Field> = ordinals
+                .iter()
+                .filter_map(|o| schema.fields.get(*o))
+                .cloned()
+                .collect();
             // A key may be null where it may be in any of the inputs.
             if key.is_empty() {
                 key = fields;
             } else {
-                key.iter_mut().zip(&fields).for_each(|(k, f)| k.nullable |= f.nullable);
+                key.iter_mut()
+                    .zip(&fields)
+                    .for_each(|(k, f)| k.nullable |= f.nullable);
             }
-            all.push((Projection::new(schema, &input.view)?, ordinals, input.view.clone()));
+            all.push((
+                Projection::new(schema, &input.view)?,
+                ordinals,
+                input.view.clone(),
+            ));
         }
         let states: Vec<Schema> = spec.states.iter().map(|s| s.schema.clone()).collect();
         let streams = |schema: &(usize, &Schema)| ((0, schema.0 as u32), schema.1.clone());
@@ -112,21 +129,46 @@ impl ProcessOperator {
 
     /// Runs the function over rows of `part`; returns how many are done.
     fn call(&mut self, number: u32, part: &Batch, cx: &mut Context<'_>) -> Result<usize> {
-        let input = self.inputs.get_mut(number as usize).ok_or_else(|| Error::bug("a batch for an input that is not there"))?;
+        let input = self
+            .inputs
+            .get_mut(number as usize)
+            .ok_or_else(|| Error::bug("a batch for an input that is not there"))?;
         let segment = input.segment(cx)?;
-        let key = input.key.iter().filter_map(|o| part.columns().get(*o)).cloned().collect::<Vec<_>>();
+        let key = input
+            .key
+            .iter()
+            .filter_map(|o| part.columns().get(*o))
+            .cloned()
+            .collect::<Vec<_>>();
         let columns = input.view.apply(part.columns())?;
         let mut touched = std::mem::take(&mut self.touched);
         self.state.touch(&key, part.len(), &mut touched)?;
         let keys = self.state.affordable(&touched.slots, SHIPPED_BYTES_MAX);
-        let rows = touched.first_rows.get(keys).map_or(part.len(), |r| *r as usize);
+        let rows = touched
+            .first_rows
+            .get(keys)
+            .map_or(part.len(), |r| *r as usize);
         let slots = touched.slots.get(..keys).unwrap_or_default();
         let states = self.state.read(slots)?;
         let part = part.slice(0, rows);
-        let sliced: Vec<_> = columns.iter().map(|c| if c.len() == rows { c.clone() } else { c.slice(0, rows) }).collect();
+        let sliced: Vec<_> = columns
+            .iter()
+            .map(|c| {
+                if c.len() == rows {
+                    c.clone()
+                } else {
+                    c.slice(0, rows)
+                }
+            })
+            .collect();
         let call = KeyedRows {
             input: number,
-            rows: Rows { rows, columns: &sliced, times: part.times(), kinds: part.kinds() },
+            rows: Rows {
+                rows,
+                columns: &sliced,
+                times: part.times(),
+                kinds: part.kinds(),
+            },
             ordinals: touched.ordinals.get(..rows).unwrap_or_default(),
             keys: &self.state.keys(slots)?,
             states: &states,
@@ -134,9 +176,13 @@ impl ProcessOperator {
         let reply = cx.functions.process(segment, cx.moment(), &call)?;
         let done = reply.consumed;
         if done == 0 || done > rows {
-            return Err(Error::new(ErrorCode::BadReply, format!("a function consumed {done} of {rows} rows")));
+            return Err(Error::new(
+                ErrorCode::BadReply,
+                format!("a function consumed {done} of {rows} rows"),
+            ));
         }
-        let parent = Batch::new(Vec::new(), done)?.with_times(part.times().map(|t| t.slice(0, done)))?;
+        let parent =
+            Batch::new(Vec::new(), done)?.with_times(part.times().map(|t| t.slice(0, done)))?;
         self.apply(reply, slots, &parent, cx)?;
         self.forget(&touched.slots);
         self.touched = touched;
@@ -144,62 +190,125 @@ impl ProcessOperator {
     }
 
     /// What a call returned takes effect.
-    fn apply(&mut self, reply: KeyedReply, slots: &[u32], parent: &Batch, cx: &mut Context<'_>) -> Result<()> {
+    fn apply(
+        &mut self,
+        reply: KeyedReply,
+        slots: &[u32],
+        parent: &Batch,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         self.state.write(slots, &reply.states)?;
         if !self.may_set_timers && !reply.timers.is_empty() {
-            return Err(Error::new(ErrorCode::BadReply, "a function that declares no timers set one"));
+            return Err(Error::new(
+                ErrorCode::BadReply,
+                "a function that declares no timers set one",
+            ));
         }
-        for TimerChange { ordinal, time, delete, processing_time } in reply.timers {
-            let slot = *slots.get(ordinal as usize).ok_or_else(|| Error::new(ErrorCode::BadReply, "a timer names a key that is not there"))?;
-            let timers = if processing_time { &mut self.processing } else { &mut self.event };
-            if delete { timers.delete(time, slot) } else { timers.set(time, slot) }
+        for TimerChange {
+            ordinal,
+            time,
+            delete,
+            processing_time,
+        } in reply.timers
+        {
+            let slot = *slots.get(ordinal as usize).ok_or_else(|| {
+                Error::new(ErrorCode::BadReply, "a timer names a key that is not there")
+            })?;
+            let timers = if processing_time {
+                &mut self.processing
+            } else {
+                &mut self.event
+            };
+            if delete {
+                timers.delete(time, slot)
+            } else {
+                timers.set(time, slot)
+            }
         }
         for rows in reply.outputs {
             let columns = self.outputs.get(rows.port as usize);
-            let columns = *columns.ok_or_else(|| Error::new(ErrorCode::BadReply, "rows for an output that is not there"))?;
+            let columns = *columns.ok_or_else(|| {
+                Error::new(ErrorCode::BadReply, "rows for an output that is not there")
+            })?;
             emit_made(rows, columns, parent, cx)?;
         }
-        check_bytes(self.state.bytes() + self.event.bytes() + self.processing.bytes(), cx.limits)
+        check_bytes(
+            self.state.bytes() + self.event.bytes() + self.processing.bytes(),
+            cx.limits,
+        )
     }
 
     fn forget(&mut self, slots: &[u32]) {
         let (event, processing) = (&self.event, &self.processing);
-        self.state.forget(slots, &|slot| event.has(slot) || processing.has(slot));
+        self.state
+            .forget(slots, &|slot| event.has(slot) || processing.has(slot));
     }
 
     /// Fires timers at or below `now` until none remains (of processing time: none that was there before).
     fn fire(&mut self, processing_time: bool, now: i64, cx: &mut Context<'_>) -> Result<()> {
         // A function that sets a processing-time timer again for a time that has passed must not hold the task.
-        let set_below = if processing_time { self.processing.sets() } else { u64::MAX };
+        let set_below = if processing_time {
+            self.processing.sets()
+        } else {
+            u64::MAX
+        };
         loop {
-            let timers = if processing_time { &mut self.processing } else { &mut self.event };
+            let timers = if processing_time {
+                &mut self.processing
+            } else {
+                &mut self.event
+            };
             let due = timers.take_due(now, BATCH_ROWS_MAX, set_below);
             if due.is_empty() {
                 break;
             }
             self.fire_some(processing_time, &due, cx)?;
         }
-        cx.metrics.state_entries.store(self.state.len() as u64, Ordering::Relaxed);
+        cx.metrics
+            .state_entries
+            .store(self.state.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
-    fn fire_some(&mut self, processing_time: bool, due: &[Timer], cx: &mut Context<'_>) -> Result<()> {
-        let segment = self.inputs.first_mut().ok_or_else(|| Error::bug("a keyed function without an input"))?.segment(cx)?;
+    fn fire_some(
+        &mut self,
+        processing_time: bool,
+        due: &[Timer],
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let segment = self
+            .inputs
+            .first_mut()
+            .ok_or_else(|| Error::bug("a keyed function without an input"))?
+            .segment(cx)?;
         let slots: Vec<u32> = due.iter().map(|t| t.slot).collect();
         let fit = self.state.affordable(&slots, SHIPPED_BYTES_MAX);
         let slots = slots.get(..fit).unwrap_or_default();
         let times: Vec<i64> = due.iter().take(fit).map(|t| t.time).collect();
         let states = self.state.read(slots)?;
-        let call = DueTimers { keys: &self.state.keys(slots)?, times: &times, processing_time, states: &states };
+        let call = DueTimers {
+            keys: &self.state.keys(slots)?,
+            times: &times,
+            processing_time,
+            states: &states,
+        };
         let reply = cx.functions.on_timers(segment, cx.moment(), &call)?;
         let done = reply.consumed;
         if done == 0 || done > fit {
-            return Err(Error::new(ErrorCode::BadReply, format!("a function consumed {done} of {fit} timers")));
+            return Err(Error::new(
+                ErrorCode::BadReply,
+                format!("a function consumed {done} of {fit} timers"),
+            ));
         }
-        let timers = if processing_time { &mut self.processing } else { &mut self.event };
+        let timers = if processing_time {
+            &mut self.processing
+        } else {
+            &mut self.event
+        };
         timers.put_back(due.get(done..).unwrap_or_default());
         // Rows that come from a processing-time timer have no event time but what the function gives.
-        let times = (!processing_time).then(|| times.get(..done).unwrap_or_default().to_vec().into());
+        let times =
+            (!processing_time).then(|| times.get(..done).unwrap_or_default().to_vec().into());
         let parent = Batch::new(Vec::new(), done)?.with_times(times)?;
         self.apply(reply, slots, &parent, cx)?;
         self.forget(slots.get(..done).unwrap_or_default());
@@ -208,7 +317,12 @@ impl ProcessOperator {
 }
 
 /// Emits rows of which a function made all columns.
-pub(super) fn emit_made(rows: OutputRows, columns: usize, parent: &Batch, cx: &mut Context<'_>) -> Result<()> {
+pub(super) fn emit_made(
+    rows: OutputRows,
+    columns: usize,
+    parent: &Batch,
+    cx: &mut Context<'_>,
+) -> Result<()> {
     let port = rows.port;
     let all: Vec<From> = (0..columns).map(From::Made).collect();
     let batch = assemble(rows, parent, &all)?.materialize()?;
@@ -233,9 +347,15 @@ impl Operator for ProcessOperator {
             let consumed = self.call(input, &batch.slice(done, rows), cx)?;
             done += consumed;
             // What stops early will stop early again: its keys' values are not shipped in vain.
-            most = if consumed < rows { (consumed * 2).max(64) } else { batch.len() };
+            most = if consumed < rows {
+                (consumed * 2).max(64)
+            } else {
+                batch.len()
+            };
         }
-        cx.metrics.state_entries.store(self.state.len() as u64, Ordering::Relaxed);
+        cx.metrics
+            .state_entries
+            .store(self.state.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -249,7 +369,9 @@ impl Operator for ProcessOperator {
     }
 
     fn next_wake(&self) -> Option<Wakeup> {
-        self.processing.first().map(|t| Wakeup::Wall(ProcessingTime(t)))
+        self.processing
+            .first()
+            .map(|t| Wakeup::Wall(ProcessingTime(t)))
     }
 }
 

@@ -9,6 +9,7 @@
 //! Rows are kept as accumulators in *panes*: native aggregates, and users' that can merge, share a pane for each slice
 //! of which windows are made; other users' aggregates have a pane for each window.
 
+mod accumulator;
 mod native;
 mod user;
 
@@ -28,7 +29,8 @@ use pelton_model::{Error, ErrorCode, Result};
 
 use crate::operator::{Context, Operator, OperatorMetrics};
 use crate::state::{KeyIndex, RowSet, ValueStore, check_bytes};
-use native::{Acc, Native};
+use accumulator::Acc;
+use native::Native;
 use user::User;
 
 /// The operator.
@@ -52,7 +54,7 @@ pub struct WindowOperator {
 
 enum Function {
     Native(Native),
-    User(User),
+    User(Box<User>),
 }
 
 /// Accumulators by key.
@@ -90,29 +92,53 @@ impl Function {
             Self::Native(n) => Values::Native(n.accumulators()),
             Self::User(u) => Values::User(u.store()),
         };
-        Pane { index: KeyIndex::new(key.to_vec(), room), values }
+        Pane {
+            index: KeyIndex::new(key.to_vec(), room),
+            values,
+        }
     }
 
     /// Adds rows to a pane.
-    fn add(&mut self, pane: &mut Pane, batch: &Batch, key: &[ArrayRef], rows: RowSet<'_>, cx: &mut Context<'_>) -> Result<()> {
+    fn add(
+        &mut self,
+        pane: &mut Pane,
+        batch: &Batch,
+        key: &[ArrayRef],
+        rows: RowSet<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         match (self, &mut pane.values) {
-            (Self::Native(n), Values::Native(accs)) => n.add(&mut pane.index, accs, batch, key, rows),
-            (Self::User(u), Values::User(store)) => u.add(&mut pane.index, store, batch, key, rows, cx),
+            (Self::Native(n), Values::Native(accs)) => {
+                n.add(&mut pane.index, accs, batch, key, rows)
+            }
+            (Self::User(u), Values::User(store)) => {
+                u.add(&mut pane.index, store, batch, key, rows, cx)
+            }
             _ => Err(mixed()),
         }
     }
 
     /// Merges some keys of a pane into another.
-    fn merge(&mut self, into: &mut Pane, from: &Pane, slots: &[u32], cx: &mut Context<'_>) -> Result<()> {
+    fn merge(
+        &mut self,
+        into: &mut Pane,
+        from: &Pane,
+        slots: &[u32],
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         let keys = from.index.columns(slots)?;
         let known = into.index.slots();
         let mut places = Vec::new();
-        into.index.locate(&keys, RowSet::First(slots.len()), &mut places)?;
+        into.index
+            .locate(&keys, RowSet::First(slots.len()), &mut places)?;
         match (self, &mut into.values, &from.values) {
-            (Self::Native(_), Values::Native(into_accs), Values::Native(accs)) => {
-                into_accs.iter_mut().zip(accs).try_for_each(|(i, f)| i.merge(f, &places, slots, into.index.slots()))
+            (Self::Native(_), Values::Native(into_accs), Values::Native(accs)) => into_accs
+                .iter_mut()
+                .zip(accs)
+                .try_for_each(|(i, f)| i.merge(f, &places, slots, into.index.slots())),
+            (Self::User(u), Values::User(into), Values::User(from)) => {
+                u.merge(into, &places, known, from, slots, cx)
             }
-            (Self::User(u), Values::User(into), Values::User(from)) => u.merge(into, &places, known, from, slots, cx),
             _ => Err(mixed()),
         }
     }
@@ -140,11 +166,15 @@ struct Group {
 
 impl Group {
     fn set(&self, len: usize) -> RowSet<'_> {
-        self.rows.as_deref().map_or(RowSet::First(len), RowSet::These)
+        self.rows
+            .as_deref()
+            .map_or(RowSet::First(len), RowSet::These)
     }
 
     fn each(&self, len: usize) -> Vec<u32> {
-        self.rows.clone().unwrap_or_else(|| (0..len as u32).collect())
+        self.rows
+            .clone()
+            .unwrap_or_else(|| (0..len as u32).collect())
     }
 }
 
@@ -154,22 +184,38 @@ impl WindowOperator {
     /// Errors: a field that is not there, an aggregate that may be missing where its field may not be null.
     pub fn new(spec: &WindowSpec, name: &str, input: &Schema, declared: &[Schema]) -> Result<Self> {
         let missing = |k: &String| Error::bug(format!("key field '{k}' is not in the stream"));
-        let key_ordinals = spec.key.iter().map(|k| input.index_of(k).ok_or_else(|| missing(k))).collect::<Result<Vec<_>>>()?;
-        let key: Vec<Field> = key_ordinals.iter().filter_map(|o| input.fields.get(*o)).cloned().collect();
-        let main = declared.first().ok_or_else(|| Error::bug("a window without an output"))?;
+        let key_ordinals = spec
+            .key
+            .iter()
+            .map(|k| input.index_of(k).ok_or_else(|| missing(k)))
+            .collect::<Result<Vec<_>>>()?;
+        let key: Vec<Field> = key_ordinals
+            .iter()
+            .filter_map(|o| input.fields.get(*o))
+            .cloned()
+            .collect();
+        let main = declared
+            .first()
+            .ok_or_else(|| Error::bug("a window without an output"))?;
         let late = match spec.late_output {
             None => None,
             Some(port) => {
-                let declared = declared.get(port as usize).ok_or_else(|| Error::bug("a late output that is not there"))?;
+                let declared = declared
+                    .get(port as usize)
+                    .ok_or_else(|| Error::bug("a late output that is not there"))?;
                 Some((port, Projection::new(input, &declared.restrict(input))?))
             }
         };
         let sliding = spec.assigner.slice_ms() < spec.assigner.parts().0;
         let (function, shared) = match &spec.function {
-            WindowFunction::Columns(columns) => (Function::Native(Native::new(columns, input, &spec.key, main)?), true),
-            WindowFunction::Aggregate { has_merge, .. } => {
-                (Function::User(User::new(spec, name, input, &key, declared)?), *has_merge || !sliding)
-            }
+            WindowFunction::Columns(columns) => (
+                Function::Native(Native::new(columns, input, &spec.key, main)?),
+                true,
+            ),
+            WindowFunction::Aggregate { has_merge, .. } => (
+                Function::User(Box::new(User::new(spec, name, input, &key, declared)?)),
+                *has_merge || !sliding,
+            ),
         };
         Ok(Self {
             assigner: spec.assigner,
@@ -189,10 +235,15 @@ impl WindowOperator {
     /// Puts rows together that fall into one slice, in the order of their first rows.
     fn group(&self, times: &[i64]) -> Vec<Group> {
         let slice = |t: i64| self.assigner.slice_start(EventTime(t));
-        let (least, greatest) = times.iter().fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
+        let (least, greatest) = times
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
         let first = slice(least);
         if first == slice(greatest) {
-            return vec![Group { start: first, rows: None }];
+            return vec![Group {
+                start: first,
+                rows: None,
+            }];
         }
         let mut groups: Vec<(Option<i64>, Vec<u32>)> = Vec::new();
         let mut places: BTreeMap<Option<i64>, usize> = BTreeMap::new();
@@ -200,7 +251,10 @@ impl WindowOperator {
         let (mut current, mut place) = (None, usize::MAX);
         for (row, time) in times.iter().enumerate() {
             // Neighbours are mostly of the same slice.
-            let same = current.is_some_and(|start: i64| time.checked_sub(start).is_some_and(|d| d >= 0 && d < length));
+            let same = current.is_some_and(|start: i64| {
+                time.checked_sub(start)
+                    .is_some_and(|d| d >= 0 && d < length)
+            });
             if !same {
                 current = slice(*time);
                 place = *places.entry(current).or_insert(groups.len());
@@ -212,11 +266,19 @@ impl WindowOperator {
                 rows.push(row as u32);
             }
         }
-        groups.into_iter().map(|(start, rows)| Group { start, rows: Some(rows) }).collect()
+        groups
+            .into_iter()
+            .map(|(start, rows)| Group {
+                start,
+                rows: Some(rows),
+            })
+            .collect()
     }
 
     fn is_late(&self, window: Window) -> bool {
-        self.watermark.has_passed(EventTime(window.max_time().0.saturating_add(self.lateness_ms)))
+        self.watermark.has_passed(EventTime(
+            window.max_time().0.saturating_add(self.lateness_ms),
+        ))
     }
 
     fn has_fired(&self, window: Window) -> bool {
@@ -225,17 +287,32 @@ impl WindowOperator {
 
     /// The windows of a slice that still take rows, the latest first.
     fn open_windows(&self, start: i64) -> Vec<Window> {
-        self.assigner.assign(EventTime(start)).filter(|w| !self.is_late(*w)).collect()
+        self.assigner
+            .assign(EventTime(start))
+            .filter(|w| !self.is_late(*w))
+            .collect()
     }
 
     /// Whether the slice lies between two windows.
     fn in_gap(&self, start: i64) -> bool {
         let (size, step, offset) = self.assigner.parts();
-        (i128::from(start) - i128::from(offset)).rem_euclid(i128::from(step.max(1))) >= i128::from(size)
+        (i128::from(start) - i128::from(offset)).rem_euclid(i128::from(step.max(1)))
+            >= i128::from(size)
     }
 
-    fn add(&mut self, start: i64, batch: &Batch, rows: RowSet<'_>, cx: &mut Context<'_>) -> Result<()> {
-        let key: Vec<ArrayRef> = self.key_ordinals.iter().filter_map(|o| batch.columns().get(*o)).cloned().collect();
+    fn add(
+        &mut self,
+        start: i64,
+        batch: &Batch,
+        rows: RowSet<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let key: Vec<ArrayRef> = self
+            .key_ordinals
+            .iter()
+            .filter_map(|o| batch.columns().get(*o))
+            .cloned()
+            .collect();
         let pane = match self.panes.entry(start) {
             Entry::Occupied(e) => e.into_mut(),
             Entry::Vacant(e) => e.insert(self.function.pane(&self.key, self.room)),
@@ -244,7 +321,12 @@ impl WindowOperator {
     }
 
     /// Rows whose windows have not fired.
-    fn add_groups(&mut self, groups: &[(Group, Vec<Window>)], batch: &Batch, cx: &mut Context<'_>) -> Result<()> {
+    fn add_groups(
+        &mut self,
+        groups: &[(Group, Vec<Window>)],
+        batch: &Batch,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         if self.shared {
             return groups
                 .iter()
@@ -260,7 +342,10 @@ impl WindowOperator {
                 return Ok(());
             }
             for w in windows {
-                by_window.entry(w.start).or_default().extend(group.each(batch.len()));
+                by_window
+                    .entry(w.start)
+                    .or_default()
+                    .extend(group.each(batch.len()));
             }
         }
         for (start, mut rows) in by_window {
@@ -271,14 +356,21 @@ impl WindowOperator {
     }
 
     /// Rows of which a window has fired: one by one, each fires its windows again.
-    fn add_and_fire(&mut self, groups: &[(Group, Vec<Window>)], batch: &Batch, cx: &mut Context<'_>) -> Result<()> {
+    fn add_and_fire(
+        &mut self,
+        groups: &[(Group, Vec<Window>)],
+        batch: &Batch,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         let mut rows: Vec<(u32, usize)> = Vec::new();
         for (i, (group, _)) in groups.iter().enumerate() {
             rows.extend(group.each(batch.len()).into_iter().map(|r| (r, i)));
         }
         rows.sort_unstable();
         for (row, i) in rows {
-            let Some((group, windows)) = groups.get(i) else { continue };
+            let Some((group, windows)) = groups.get(i) else {
+                continue;
+            };
             let one = RowSet::These(std::slice::from_ref(&row));
             if let (true, Some(start)) = (self.shared, group.start) {
                 self.add(start, batch, one, cx)?;
@@ -296,8 +388,17 @@ impl WindowOperator {
     }
 
     /// Emits a window's results: of all keys, or of that of one row.
-    fn fire(&mut self, window: Window, only: Option<(&Batch, u32)>, cx: &mut Context<'_>) -> Result<()> {
-        let end = if self.shared { window.end } else { window.start.saturating_add(1) };
+    fn fire(
+        &mut self,
+        window: Window,
+        only: Option<(&Batch, u32)>,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let end = if self.shared {
+            window.end
+        } else {
+            window.start.saturating_add(1)
+        };
         let mut panes = self.panes.range(window.start..end).map(|(_, p)| p);
         if only.is_none() {
             let (first, second) = (panes.next(), panes.next());
@@ -310,7 +411,12 @@ impl WindowOperator {
             let slots: Vec<u32> = match only {
                 None => (0..pane.index.slots() as u32).collect(),
                 Some((batch, row)) => {
-                    let key: Vec<ArrayRef> = self.key_ordinals.iter().filter_map(|o| batch.columns().get(*o)).cloned().collect();
+                    let key: Vec<ArrayRef> = self
+                        .key_ordinals
+                        .iter()
+                        .filter_map(|o| batch.columns().get(*o))
+                        .cloned()
+                        .collect();
                     pane.index.find(&key, row)?.into_iter().collect()
                 }
             };
@@ -322,14 +428,25 @@ impl WindowOperator {
     /// The first window, by end, whose greatest time is above `after` and that has rows.
     fn next_window(&self, after: i64) -> Option<Window> {
         let (size, step, offset) = self.assigner.parts();
-        let (size, step, offset) = (i128::from(size), i128::from(step.max(1)), i128::from(offset));
+        let (size, step, offset) = (
+            i128::from(size),
+            i128::from(step.max(1)),
+            i128::from(offset),
+        );
         // The least start of a window that is above `bound`.
         let above = |bound: i128| bound + 1 + (offset - bound - 1).rem_euclid(step);
         let least = above((i128::from(after) - size + 1).max(i128::from(i64::MIN) - 1));
         let from = i64::try_from(least).ok()?;
         let (pane, _) = self.panes.range(from..).next()?;
-        let start = if self.shared { above(i128::from(*pane) - size).max(least) } else { i128::from(*pane) };
-        Some(Window { start: i64::try_from(start).ok()?, end: i64::try_from(start + size).ok()? })
+        let start = if self.shared {
+            above(i128::from(*pane) - size).max(least)
+        } else {
+            i128::from(*pane)
+        };
+        Some(Window {
+            start: i64::try_from(start).ok()?,
+            end: i64::try_from(start + size).ok()?,
+        })
     }
 
     fn drop_panes(&mut self) {
@@ -338,9 +455,15 @@ impl WindowOperator {
             let last = if self.shared {
                 self.assigner.assign(EventTime(*entry.key())).next()
             } else {
-                Some(Window { start: *entry.key(), end: entry.key().saturating_add(size) })
+                Some(Window {
+                    start: *entry.key(),
+                    end: entry.key().saturating_add(size),
+                })
             };
-            let gone = |w: Window| self.watermark.has_passed(EventTime(w.max_time().0.saturating_add(self.lateness_ms)));
+            let gone = |w: Window| {
+                self.watermark
+                    .has_passed(EventTime(w.max_time().0.saturating_add(self.lateness_ms)))
+            };
             if last.is_some_and(|w| !gone(w)) {
                 break;
             }
@@ -350,7 +473,9 @@ impl WindowOperator {
 
     fn count(&self, cx: &Context<'_>) -> Result<()> {
         let keys: usize = self.panes.values().map(|p| p.index.len()).sum();
-        cx.metrics.state_entries.store(keys as u64, Ordering::Relaxed);
+        cx.metrics
+            .state_entries
+            .store(keys as u64, Ordering::Relaxed);
         check_bytes(self.panes.values().map(Pane::bytes).sum(), cx.limits)
     }
 
@@ -359,7 +484,13 @@ impl WindowOperator {
         if let Some((port, projection)) = &self.late {
             rows.sort_unstable();
             let columns = projection.apply(batch.columns())?;
-            cx.emit(*port, batch.clone().with_columns(columns)?.select(ScalarBuffer::from(rows))?);
+            cx.emit(
+                *port,
+                batch
+                    .clone()
+                    .with_columns(columns)?
+                    .select(ScalarBuffer::from(rows))?,
+            );
         }
         Ok(())
     }
@@ -370,15 +501,32 @@ impl Operator for WindowOperator {
         let batch = batch.materialize()?;
         let Some(times) = batch.times().filter(|_| !batch.is_empty()) else {
             let message = "rows came to a window without event times";
-            return if batch.is_empty() { Ok(()) } else { Err(Error::new(ErrorCode::BadTimestamp, message).help("assign timestamps above the window")) };
+            return if batch.is_empty() {
+                Ok(())
+            } else {
+                Err(Error::new(ErrorCode::BadTimestamp, message)
+                    .help("assign timestamps above the window"))
+            };
         };
         let (mut open, mut fired, mut late) = (Vec::new(), Vec::new(), Vec::new());
         for group in self.group(times) {
-            let windows = group.start.map(|s| self.open_windows(s)).unwrap_or_default();
+            let windows = group
+                .start
+                .map(|s| self.open_windows(s))
+                .unwrap_or_default();
             if windows.is_empty() {
                 let gap = group.start.is_some_and(|s| self.in_gap(s));
-                let passed = |row: &u32| times.get(*row as usize).is_none_or(|t| self.watermark.0 >= t.saturating_add(self.lateness_ms));
-                late.extend(group.each(batch.len()).into_iter().filter(|r| !gap || passed(r)));
+                let passed = |row: &u32| {
+                    times
+                        .get(*row as usize)
+                        .is_none_or(|t| self.watermark.0 >= t.saturating_add(self.lateness_ms))
+                };
+                late.extend(
+                    group
+                        .each(batch.len())
+                        .into_iter()
+                        .filter(|r| !gap || passed(r)),
+                );
             } else if self.lateness_ms > 0 && windows.iter().any(|w| self.has_fired(*w)) {
                 fired.push((group, windows));
             } else {
@@ -399,7 +547,10 @@ impl Operator for WindowOperator {
 
     fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
         let mut after = self.watermark.0;
-        while let Some(window) = self.next_window(after).filter(|w| cx.watermark.has_passed(w.max_time())) {
+        while let Some(window) = self
+            .next_window(after)
+            .filter(|w| cx.watermark.has_passed(w.max_time()))
+        {
             self.fire(window, None, cx)?;
             after = window.max_time().0;
         }

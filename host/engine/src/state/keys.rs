@@ -5,15 +5,18 @@
 //! Any other key is kept as its canonical encoding. Slots are given in order of first appearance; a slot that is free
 //! again is given to the next new key.
 
-use arrow_array::cast::AsArray;
+mod encoded;
+
 use arrow_array::types::TimestampMillisecondType;
-use arrow_array::{Array, ArrayRef, Int64Array, PrimitiveArray};
-use hashbrown::HashTable;
+use arrow_array::{ArrayRef, Int64Array, PrimitiveArray};
 use pelton_model::encoding::decode;
-use pelton_model::key::{encode_key, hash_bytes, plain_i64};
+use pelton_model::key::plain_i64;
 use pelton_model::schema::{DataType, Field};
 use pelton_model::{Error, Result};
+
 use std::sync::Arc;
+
+use encoded::Encoded;
 
 /// The keys of a batch.
 #[derive(Clone, Debug, Default)]
@@ -137,13 +140,15 @@ impl KeyIndex {
     pub fn find(&mut self, columns: &[ArrayRef], row: u32) -> Result<Option<u32>> {
         match &mut self.table {
             Table::Integers(t) => {
-                let key = *integers(&self.fields, columns)?.get(row as usize).ok_or_else(short)?;
+                let key = *integers(&self.fields, columns)?
+                    .get(row as usize)
+                    .ok_or_else(short)?;
                 let (_, found) = t.find(key, spread(key) & t.mask);
                 Ok((!found.is_none()).then_some(found.slot))
             }
             Table::Encoded(t) => {
                 t.encode(&self.fields, columns, RowSet::These(&[row]))?;
-                Ok(t.find(&t.scratch, hash_bytes(&t.scratch)))
+                Ok(t.find_one())
             }
         }
     }
@@ -193,7 +198,7 @@ impl KeyIndex {
     pub fn len(&self) -> usize {
         match &self.table {
             Table::Integers(t) => t.len,
-            Table::Encoded(t) => t.table.len(),
+            Table::Encoded(t) => t.len(),
         }
     }
 
@@ -208,7 +213,7 @@ impl KeyIndex {
     pub fn slots(&self) -> usize {
         match &self.table {
             Table::Integers(t) => t.keys.len(),
-            Table::Encoded(t) => t.spans.len(),
+            Table::Encoded(t) => t.slots(),
         }
     }
 
@@ -217,7 +222,7 @@ impl KeyIndex {
     pub fn bytes(&self) -> u64 {
         match &self.table {
             Table::Integers(t) => (t.entries.len() * 16 + t.keys.len() * 8) as u64,
-            Table::Encoded(t) => (t.arena.len() + t.spans.len() * 40) as u64,
+            Table::Encoded(t) => t.bytes(),
         }
     }
 }
@@ -237,7 +242,7 @@ fn integers<'a>(fields: &[Field], columns: &'a [ArrayRef]) -> Result<&'a [i64]> 
 }
 
 /// Rows whose entries are fetched before any is looked at.
-const CHUNK: usize = 32;
+const CHUNK: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -446,164 +451,6 @@ impl Integers {
             }
         }
         self.put(hole, Entry::NONE);
-    }
-}
-
-/// Keys as canonical encodings, one after the other; what removed keys leave behind is squeezed out when it is more
-/// than half.
-#[derive(Debug, Default)]
-struct Encoded {
-    table: HashTable<(u64, u32)>,
-    arena: Vec<u8>,
-    /// By slot: where in the arena.
-    spans: Vec<(usize, u32)>,
-    marks: Vec<u32>,
-    base: u32,
-    dead: usize,
-    free: Vec<u32>,
-    /// The keys of the batch at hand, and the end of each.
-    scratch: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-fn cut<'a>(arena: &'a [u8], span: Option<&(usize, u32)>) -> &'a [u8] {
-    span.and_then(|(start, len)| arena.get(*start..*start + *len as usize))
-        .unwrap_or_default()
-}
-
-impl Encoded {
-    fn bytes_of(&self, slot: u32) -> &[u8] {
-        cut(&self.arena, self.spans.get(slot as usize))
-    }
-
-    fn encode(&mut self, fields: &[Field], columns: &[ArrayRef], rows: RowSet<'_>) -> Result<()> {
-        self.scratch.clear();
-        self.ends.clear();
-        let text = match (fields, columns) {
-            ([f], [c]) if f.data_type == DataType::String && !f.nullable && c.null_count() == 0 => {
-                c.as_string_opt::<i32>()
-            }
-            _ => None,
-        };
-        let mut one = |row: usize| {
-            match text.filter(|t| row < t.len()) {
-                // As `encode_key` writes it, without looking at the type for each row.
-                Some(t) => {
-                    let bytes = t.value(row).as_bytes();
-                    self.scratch
-                        .extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-                    self.scratch.extend_from_slice(bytes);
-                }
-                None => encode_key(fields, columns, row, &mut self.scratch)?,
-            }
-            self.ends.push(self.scratch.len());
-            Ok(())
-        };
-        match rows {
-            RowSet::First(n) => (0..n).try_for_each(one),
-            RowSet::These(rows) => rows.iter().try_for_each(|r| one(*r as usize)),
-        }
-    }
-
-    fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
-        let found = self.table.find(hash, |(h, s)| *h == hash && self.bytes_of(*s) == key);
-        found.map(|(_, slot)| *slot)
-    }
-
-    /// The slot of the key that ends at `ends[row]`.
-    fn slot(&mut self, row: usize) -> u32 {
-        let start = row
-            .checked_sub(1)
-            .and_then(|r| self.ends.get(r))
-            .copied()
-            .unwrap_or(0);
-        let end = self.ends.get(row).copied().unwrap_or(start);
-        let key = self.scratch.get(start..end).unwrap_or_default();
-        let hash = hash_bytes(key);
-        let found = self.table.find(hash, |(h, s)| {
-            *h == hash && cut(&self.arena, self.spans.get(*s as usize)) == key
-        });
-        if let Some((_, slot)) = found {
-            return *slot;
-        }
-        let span = (self.arena.len(), key.len() as u32);
-        self.arena.extend_from_slice(key);
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                if let (Some(s), Some(m)) = (
-                    self.spans.get_mut(slot as usize),
-                    self.marks.get_mut(slot as usize),
-                ) {
-                    (*s, *m) = (span, 0);
-                }
-                slot
-            }
-            None => {
-                self.spans.push(span);
-                self.marks.push(0);
-                (self.spans.len() - 1) as u32
-            }
-        };
-        self.table.insert_unique(hash, (hash, slot), |(h, _)| *h);
-        slot
-    }
-
-    fn locate(&mut self, slots: &mut Vec<u32>) {
-        for row in 0..self.ends.len() {
-            let slot = self.slot(row);
-            slots.push(slot);
-        }
-    }
-
-    fn touch(&mut self, out: &mut Touched) {
-        if self.base == 0 || self.base > u32::MAX / 2 {
-            self.marks.fill(0);
-            self.base = 1;
-        }
-        for row in 0..self.ends.len() {
-            let slot = self.slot(row);
-            let fresh = self.base.wrapping_add(out.slots.len() as u32);
-            let Some(mark) = self.marks.get_mut(slot as usize) else {
-                continue;
-            };
-            if *mark < self.base {
-                *mark = fresh;
-                out.slots.push(slot);
-                out.first_rows.push(row as u32);
-            }
-            out.ordinals.push(mark.wrapping_sub(self.base));
-        }
-        self.base = self.base.wrapping_add(out.slots.len() as u32);
-    }
-
-    fn remove(&mut self, slot: u32) {
-        let hash = hash_bytes(self.bytes_of(slot));
-        let Ok(entry) = self.table.find_entry(hash, |(_, s)| *s == slot) else {
-            return;
-        };
-        entry.remove();
-        self.free.push(slot);
-        if let Some(span) = self.spans.get_mut(slot as usize) {
-            self.dead += span.1 as usize;
-            *span = (0, 0);
-        }
-        if self.dead > self.arena.len() / 2 + 4096 {
-            self.squeeze();
-        }
-    }
-
-    fn squeeze(&mut self) {
-        let mut arena = Vec::with_capacity(self.arena.len() - self.dead);
-        for (_, slot) in &self.table {
-            let Some(span) = self.spans.get_mut(*slot as usize) else {
-                continue;
-            };
-            let start = arena.len();
-            arena.extend_from_slice(cut(&self.arena, Some(span)));
-            span.0 = start;
-        }
-        self.arena = arena;
-        self.dead = 0;
     }
 }
 

@@ -35,70 +35,141 @@ fn end_of(time: i64) -> i64 {
 }
 
 fn slots(v: Vec<i64>) -> Slots {
-    Slots { rows: v.len(), present: None, columns: vec![ints(v)] }
+    Slots {
+        rows: v.len(),
+        present: None,
+        columns: vec![ints(v)],
+    }
 }
 
 fn output(parents: Vec<u32>, keys: Vec<i64>, sums: Vec<i64>) -> OutputRows {
-    OutputRows { step: 0, port: 0, rows: keys.len(), parents: Some(parents.into()), columns: vec![ints(keys), ints(sums)], times: None }
+    OutputRows {
+        step: 0,
+        port: 0,
+        rows: keys.len(),
+        parents: Some(parents.into()),
+        columns: vec![ints(keys), ints(sums)],
+        times: None,
+    }
 }
 
 impl Functions for Sums {
     fn prepare(&mut self, spec: &SegmentSpec) -> Result<Segment> {
-        assert_eq!((spec.key.len(), spec.states.len(), spec.outputs.len()), (1, 1, 1));
+        assert_eq!(
+            (spec.key.len(), spec.states.len(), spec.outputs.len()),
+            (1, 1, 1)
+        );
         Ok(Segment(3))
     }
     fn process(&mut self, _: Segment, _: Moment, call: &KeyedRows<'_>) -> Result<KeyedReply> {
         self.calls += 1;
         let consumed = call.rows.rows.min(self.greedy);
         let keys = values(&call.keys.columns[0]);
-        let (state, present) = (&call.states[0], |i: usize| call.states[0].present.as_ref().is_none_or(|p| p.value(i)));
-        let mut now: Vec<i64> = values(&state.columns[0]).iter().enumerate().map(|(i, v)| if present(i) { *v } else { 0 }).collect();
+        let (state, present) = (&call.states[0], |i: usize| {
+            call.states[0].present.as_ref().is_none_or(|p| p.value(i))
+        });
+        let mut now: Vec<i64> = values(&state.columns[0])
+            .iter()
+            .enumerate()
+            .map(|(i, v)| if present(i) { *v } else { 0 })
+            .collect();
         let (mut marks, mut timers) = (vec![0; keys.len()], vec![]);
         let (mut out_keys, mut out_sums) = (vec![], vec![]);
         let amounts = values(&call.rows.columns[0]);
-        for row in 0..consumed {
+        for (row, amount) in amounts.iter().enumerate().take(consumed) {
             let o = call.ordinals[row] as usize;
-            now[o] += amounts[row];
+            now[o] += amount;
             marks[o] = Mark::Set as u8;
             out_keys.push(keys[o]);
             out_sums.push(now[o]);
-            timers.push(TimerChange { ordinal: o as u32, time: end_of(call.rows.times.unwrap()[row]), delete: false, processing_time: false });
+            timers.push(TimerChange {
+                ordinal: o as u32,
+                time: end_of(call.rows.times.unwrap()[row]),
+                delete: false,
+                processing_time: false,
+            });
         }
-        let set = marks.iter().zip(&now).filter(|(m, _)| **m == 1).map(|(_, v)| *v).collect();
+        let set = marks
+            .iter()
+            .zip(&now)
+            .filter(|(m, _)| **m == 1)
+            .map(|(_, v)| *v)
+            .collect();
         Ok(KeyedReply {
             consumed,
             outputs: vec![output((0..consumed as u32).collect(), out_keys, out_sums)],
-            states: vec![StateChange { state: 0, marks, values: slots(set) }],
+            states: vec![StateChange {
+                state: 0,
+                marks,
+                values: slots(set),
+            }],
             timers,
         })
     }
     fn on_timers(&mut self, _: Segment, _: Moment, call: &DueTimers<'_>) -> Result<KeyedReply> {
         let consumed = call.times.len().min(self.greedy);
-        let (keys, sums) = (values(&call.keys.columns[0]), values(&call.states[0].columns[0]));
-        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len(), "no key twice");
-        let (mut out_keys, mut out_sums, mut timers, mut marks) = (vec![], vec![], vec![], vec![0; keys.len()]);
+        let (keys, sums) = (
+            values(&call.keys.columns[0]),
+            values(&call.states[0].columns[0]),
+        );
+        assert_eq!(
+            keys.iter().collect::<BTreeSet<_>>().len(),
+            keys.len(),
+            "no key twice"
+        );
+        let (mut out_keys, mut out_sums, mut timers, mut marks) =
+            (vec![], vec![], vec![], vec![0; keys.len()]);
         for i in 0..consumed {
             out_keys.push(keys[i]);
             out_sums.push(-sums[i]);
             if sums[i] % 2 == 0 {
                 marks[i] = Mark::Cleared as u8;
             } else if sums[i].rem_euclid(4) == 1 && call.times[i] % 1000 != 999 {
-                timers.push(TimerChange { ordinal: i as u32, time: call.times[i] + 100, delete: false, processing_time: false });
+                timers.push(TimerChange {
+                    ordinal: i as u32,
+                    time: call.times[i] + 100,
+                    delete: false,
+                    processing_time: false,
+                });
             }
         }
-        let states = vec![StateChange { state: 0, marks, values: slots(vec![]) }];
-        Ok(KeyedReply { consumed, outputs: vec![output((0..consumed as u32).collect(), out_keys, out_sums)], states, timers })
+        let states = vec![StateChange {
+            state: 0,
+            marks,
+            values: slots(vec![]),
+        }];
+        Ok(KeyedReply {
+            consumed,
+            outputs: vec![output((0..consumed as u32).collect(), out_keys, out_sums)],
+            states,
+            timers,
+        })
     }
     fn transform(&mut self, _: Segment, _: Moment, _: Rows<'_>) -> Result<Reply> {
         unreachable!()
     }
-    fn accumulate(&mut self, _: Segment, _: Moment, _: Rows<'_>, _: &[u32], _: &Slots) -> Result<Slots> {
+    fn accumulate(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        _: Rows<'_>,
+        _: &[u32],
+        _: &Slots,
+    ) -> Result<Slots> {
         unreachable!()
     }
     fn merge(&mut self, _: Segment, _: &Slots, _: &Slots) -> Result<Slots> {
         unreachable!()
     }
-    fn results(&mut self, _: Segment, _: Moment, _: &Slots, _: &[i64], _: &[i64], _: &Slots) -> Result<Reply> {
+    fn results(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        _: &Slots,
+        _: &[i64],
+        _: &[i64],
+        _: &Slots,
+    ) -> Result<Reply> {
         unreachable!()
     }
 }
@@ -107,7 +178,11 @@ fn operator() -> ProcessOperator {
     let field = |n: &str| Field::new(n, DataType::I64);
     let spec = Process {
         function: FunctionId(0),
-        inputs: vec![ProcessInput { view: Schema::new(vec![field("n")]), key: vec!["k".into()], broadcast: false }],
+        inputs: vec![ProcessInput {
+            view: Schema::new(vec![field("n")]),
+            key: vec!["k".into()],
+            broadcast: false,
+        }],
         states: vec![StateSpec {
             name: "sum".into(),
             kind: StateKind::Value,
@@ -118,13 +193,27 @@ fn operator() -> ProcessOperator {
         }],
         timers: true,
     };
-    ProcessOperator::new(&spec, "sums", &[Schema::new(vec![field("k"), field("n")])], &[Schema::new(vec![field("k"), field("sum")])]).unwrap()
+    ProcessOperator::new(
+        &spec,
+        "sums",
+        &[Schema::new(vec![field("k"), field("n")])],
+        &[Schema::new(vec![field("k"), field("sum")])],
+    )
+    .unwrap()
 }
+
+/// (key, sum, event time)
+type Seen = (i64, i64, i64);
 
 /// (key, amount, time) rows, with a watermark after so many of them.
 type Step = (Vec<(i64, i64, i64)>, i64);
 
-fn run(steps: &[Step], batch_rows: usize, greedy: usize, limits: &Limits) -> Result<(Vec<(i64, i64, i64)>, usize)> {
+fn run(
+    steps: &[Step],
+    batch_rows: usize,
+    greedy: usize,
+    limits: &Limits,
+) -> Result<(Vec<Seen>, usize)> {
     let mut op = operator();
     let mut functions = Sums { greedy, calls: 0 };
     let metrics = OperatorMetrics::new();
@@ -141,15 +230,25 @@ fn run(steps: &[Step], batch_rows: usize, greedy: usize, limits: &Limits) -> Res
             metrics: &metrics,
         };
         for chunk in rows.chunks(batch_rows) {
-            let columns = vec![ints(chunk.iter().map(|r| r.0).collect()), ints(chunk.iter().map(|r| r.1).collect())];
-            let batch = Batch::new(columns, chunk.len())?.with_times(Some(chunk.iter().map(|r| r.2).collect()))?;
+            let columns = vec![
+                ints(chunk.iter().map(|r| r.0).collect()),
+                ints(chunk.iter().map(|r| r.1).collect()),
+            ];
+            let batch = Batch::new(columns, chunk.len())?
+                .with_times(Some(chunk.iter().map(|r| r.2).collect()))?;
             op.batch(0, batch, &mut cx)?;
         }
         cx.watermark = Watermark(*watermark);
         assert_eq!(op.watermark(&mut cx)?, Some(Watermark(*watermark)));
         for (_, element) in out.drain() {
-            let Element::Batch(b) = element else { panic!("only rows") };
-            let (k, s, t) = (values(&b.columns()[0]), values(&b.columns()[1]), b.times().unwrap());
+            let Element::Batch(b) = element else {
+                panic!("only rows")
+            };
+            let (k, s, t) = (
+                values(&b.columns()[0]),
+                values(&b.columns()[1]),
+                b.times().unwrap(),
+            );
             seen.extend((0..b.rows()).map(|i| (k[i], s[i], t[i])));
         }
     }
@@ -157,20 +256,31 @@ fn run(steps: &[Step], batch_rows: usize, greedy: usize, limits: &Limits) -> Res
 }
 
 /// The same, a row at a time over plain maps.
-fn model(steps: &[Step]) -> (Vec<(i64, i64, i64)>, usize) {
-    let (mut sums, mut timers, mut seen) = (BTreeMap::<i64, i64>::new(), BTreeMap::<(i64, usize), i64>::new(), vec![]);
+fn model(steps: &[Step]) -> (Vec<Seen>, usize) {
+    let (mut sums, mut timers, mut seen) = (
+        BTreeMap::<i64, i64>::new(),
+        BTreeMap::<(i64, usize), i64>::new(),
+        vec![],
+    );
     let mut n = 0;
     for (rows, watermark) in steps {
         for (k, amount, time) in rows {
             let sum = sums.entry(*k).or_insert(0);
             *sum += amount;
             seen.push((*k, *sum, *time));
-            if !timers.iter().any(|((t, _), key)| (*t, key) == (end_of(*time), k)) {
+            if !timers
+                .iter()
+                .any(|((t, _), key)| (*t, key) == (end_of(*time), k))
+            {
                 n += 1;
                 timers.insert((end_of(*time), n), *k);
             }
         }
-        while let Some(((time, set), k)) = timers.first_key_value().map(|(a, b)| (*a, *b)).filter(|((t, _), _)| t <= watermark) {
+        while let Some(((time, set), k)) = timers
+            .first_key_value()
+            .map(|(a, b)| (*a, *b))
+            .filter(|((t, _), _)| t <= watermark)
+        {
             timers.remove(&(time, set));
             let sum = sums.get(&k).copied().unwrap_or(0);
             seen.push((k, -sum, time));
@@ -206,7 +316,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Order is kept within a key: over keys, a timer that a timer sets may come after a later one of the same prefix.
-fn by_key(mut seen: (Vec<(i64, i64, i64)>, usize)) -> (Vec<(i64, i64, i64)>, usize) {
+fn by_key(mut seen: (Vec<Seen>, usize)) -> (Vec<Seen>, usize) {
     seen.0.sort_by_key(|r| r.0);
     seen
 }
@@ -225,7 +335,10 @@ proptest! {
 #[test]
 fn state_beyond_its_limit_is_refused() {
     let rows = (0..10_000).map(|k| (k, 1, 0)).collect();
-    let limits = Limits { state_bytes: 100_000, ..Limits::default() };
+    let limits = Limits {
+        state_bytes: 100_000,
+        ..Limits::default()
+    };
     let error = run(&[(rows, 0)], 8192, 8192, &limits).unwrap_err();
     assert_eq!(error.code(), ErrorCode::StateLimit);
 }

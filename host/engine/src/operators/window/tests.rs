@@ -1,9 +1,14 @@
 use super::*;
-use crate::function::{DueTimers, Functions, KeyedReply, KeyedRows, Moment, OutputRows, Reply, Rows, Segment, SegmentSpec, Slots};
+use crate::function::{
+    DueTimers, Functions, KeyedReply, KeyedRows, Moment, OutputRows, Reply, Rows, Segment,
+    SegmentSpec, Slots,
+};
 use crate::operator::Outbox;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
-use arrow_array::{Array, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow_array::{
+    Array, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray,
+};
 use pelton_model::element::Element;
 use pelton_model::graph::WindowValue;
 use pelton_model::id::FunctionId;
@@ -21,19 +26,33 @@ type Out = (i64, i64, i64, i64, i64, i64, i64, i64);
 
 fn schema(nullable: bool) -> Schema {
     let n = Field::new("n", DataType::I64);
-    Schema::new(vec![Field::new("k", DataType::I64), if nullable { n.nullable() } else { n }])
+    Schema::new(vec![
+        Field::new("k", DataType::I64),
+        if nullable { n.nullable() } else { n },
+    ])
 }
 
 fn batch(rows: &[Row]) -> Batch {
     let keys: ArrayRef = Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>());
     let values: ArrayRef = Arc::new(rows.iter().map(|r| r.1).collect::<Int64Array>());
-    Batch::new(vec![keys, values], rows.len()).unwrap().with_times(Some(rows.iter().map(|r| r.2).collect())).unwrap()
+    Batch::new(vec![keys, values], rows.len())
+        .unwrap()
+        .with_times(Some(rows.iter().map(|r| r.2).collect()))
+        .unwrap()
 }
 
 fn result_schema() -> Schema {
     let f = |n: &str| Field::new(n, DataType::I64);
     let maybe = |n: &str| Field::new(n, DataType::I64).nullable();
-    Schema::new(vec![f("k"), Field::new("start", DataType::Timestamp), f("count"), f("sum"), maybe("min"), maybe("max"), maybe("avg")])
+    Schema::new(vec![
+        f("k"),
+        Field::new("start", DataType::Timestamp),
+        f("count"),
+        f("sum"),
+        maybe("min"),
+        maybe("max"),
+        maybe("avg"),
+    ])
 }
 
 fn native() -> WindowFunction {
@@ -53,15 +72,32 @@ fn users(has_merge: bool) -> WindowFunction {
     let f = |n: &str| Field::new(n, DataType::I64);
     let accumulator = Schema::new(vec![f("count"), f("sum"), f("min"), f("max"), f("present")]);
     let view = Schema::new(vec![f("n").nullable()]);
-    WindowFunction::Aggregate { function: FunctionId(0), view, accumulator, has_merge }
+    WindowFunction::Aggregate {
+        function: FunctionId(0),
+        view,
+        accumulator,
+        has_merge,
+    }
 }
 
 fn spec(assigner: Assigner, lateness_ms: i64, function: WindowFunction) -> WindowSpec {
-    WindowSpec { key: vec!["k".into()], assigner, lateness_ms, late_output: Some(1), function }
+    WindowSpec {
+        key: vec!["k".into()],
+        assigner,
+        lateness_ms,
+        late_output: Some(1),
+        function,
+    }
 }
 
 fn operator(spec: &WindowSpec) -> WindowOperator {
-    WindowOperator::new(spec, "window", &schema(true), &[result_schema(), schema(true)]).unwrap()
+    WindowOperator::new(
+        spec,
+        "window",
+        &schema(true),
+        &[result_schema(), schema(true)],
+    )
+    .unwrap()
 }
 
 /// The same aggregate as the native one, as a user's function.
@@ -81,12 +117,26 @@ fn unpack(slots: &Slots) -> Vec<[i64; 5]> {
     let columns: Vec<Vec<i64>> = slots.columns.iter().map(numbers).collect();
     let empty = [0, 0, i64::MAX, i64::MIN, 0];
     let present = |i: usize| slots.present.as_ref().is_none_or(|p| p.value(i));
-    (0..slots.rows).map(|i| if present(i) { [0, 1, 2, 3, 4].map(|c| columns[c][i]) } else { empty }).collect()
+    (0..slots.rows)
+        .map(|i| {
+            if present(i) {
+                [0, 1, 2, 3, 4].map(|c| columns[c][i])
+            } else {
+                empty
+            }
+        })
+        .collect()
 }
 
 fn pack(values: &[[i64; 5]]) -> Slots {
-    let columns = (0..5).map(|c| column(values.iter().map(|v| v[c]).collect())).collect();
-    Slots { rows: values.len(), present: None, columns }
+    let columns = (0..5)
+        .map(|c| column(values.iter().map(|v| v[c]).collect()))
+        .collect();
+    Slots {
+        rows: values.len(),
+        present: None,
+        columns,
+    }
 }
 
 impl Functions for Same {
@@ -94,7 +144,14 @@ impl Functions for Same {
         assert_eq!(spec.outputs.len(), 1, "late rows are not the function's");
         Ok(Segment(1))
     }
-    fn accumulate(&mut self, _: Segment, _: Moment, rows: Rows<'_>, ordinals: &[u32], accumulators: &Slots) -> Result<Slots> {
+    fn accumulate(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        rows: Rows<'_>,
+        ordinals: &[u32],
+        accumulators: &Slots,
+    ) -> Result<Slots> {
         let mut all = unpack(accumulators);
         let column = rows.columns[0].as_primitive::<Int64Type>();
         for (row, o) in ordinals.iter().enumerate() {
@@ -109,18 +166,66 @@ impl Functions for Same {
     }
     fn merge(&mut self, _: Segment, into: &Slots, other: &Slots) -> Result<Slots> {
         assert!(into.present.is_none() && other.present.is_none());
-        let merged = |(a, b): (&[i64; 5], &[i64; 5])| [a[0] + b[0], a[1] + b[1], a[2].min(b[2]), a[3].max(b[3]), a[4] + b[4]];
-        Ok(pack(&unpack(into).iter().zip(&unpack(other)).map(merged).collect::<Vec<_>>()))
+        let merged = |(a, b): (&[i64; 5], &[i64; 5])| {
+            [
+                a[0] + b[0],
+                a[1] + b[1],
+                a[2].min(b[2]),
+                a[3].max(b[3]),
+                a[4] + b[4],
+            ]
+        };
+        Ok(pack(
+            &unpack(into)
+                .iter()
+                .zip(&unpack(other))
+                .map(merged)
+                .collect::<Vec<_>>(),
+        ))
     }
-    fn results(&mut self, _: Segment, _: Moment, keys: &Slots, starts: &[i64], _: &[i64], accumulators: &Slots) -> Result<Reply> {
+    fn results(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        keys: &Slots,
+        starts: &[i64],
+        _: &[i64],
+        accumulators: &Slots,
+    ) -> Result<Reply> {
         let n = keys.rows.min(self.greedy);
         let all = unpack(accumulators);
         let get = |c: usize| column(all[..n].iter().map(|a| a[c]).collect());
-        let maybe = |f: fn(&[i64; 5]) -> i64| Arc::new(all[..n].iter().map(|a| (a[4] > 0).then(|| f(a))).collect::<Int64Array>()) as ArrayRef;
+        let maybe = |f: fn(&[i64; 5]) -> i64| {
+            Arc::new(
+                all[..n]
+                    .iter()
+                    .map(|a| (a[4] > 0).then(|| f(a)))
+                    .collect::<Int64Array>(),
+            ) as ArrayRef
+        };
         let starts: ArrayRef = Arc::new(TimestampMillisecondArray::from(starts[..n].to_vec()));
-        let columns = vec![keys.columns[0].slice(0, n), starts, get(0), get(1), maybe(|a| a[2]), maybe(|a| a[3]), maybe(|a| a[1] / a[4])];
-        let rows = OutputRows { step: 0, port: 0, rows: n, parents: None, columns, times: None };
-        Ok(Reply { consumed: n, outputs: vec![rows], step_rows: vec![n as u32] })
+        let columns = vec![
+            keys.columns[0].slice(0, n),
+            starts,
+            get(0),
+            get(1),
+            maybe(|a| a[2]),
+            maybe(|a| a[3]),
+            maybe(|a| a[1] / a[4]),
+        ];
+        let rows = OutputRows {
+            step: 0,
+            port: 0,
+            rows: n,
+            parents: None,
+            columns,
+            times: None,
+        };
+        Ok(Reply {
+            consumed: n,
+            outputs: vec![rows],
+            step_rows: vec![n as u32],
+        })
     }
     fn transform(&mut self, _: Segment, _: Moment, _: Rows<'_>) -> Result<Reply> {
         unreachable!()
@@ -144,10 +249,18 @@ struct Bench {
 
 impl Bench {
     fn new(greedy: usize) -> Self {
-        Self { functions: Same { greedy }, metrics: OperatorMetrics::new(), limits: Limits::default() }
+        Self {
+            functions: Same { greedy },
+            metrics: OperatorMetrics::new(),
+            limits: Limits::default(),
+        }
     }
 
-    fn call<T>(&mut self, watermark: i64, f: impl FnOnce(&mut Context<'_>) -> Result<T>) -> Result<Vec<(u32, Batch)>> {
+    fn call<T>(
+        &mut self,
+        watermark: i64,
+        f: impl FnOnce(&mut Context<'_>) -> Result<T>,
+    ) -> Result<Vec<(u32, Batch)>> {
         let mut out = Outbox::default();
         let mut cx = Context {
             functions: &mut self.functions,
@@ -170,10 +283,25 @@ impl Bench {
 fn read(b: &Batch) -> Vec<Out> {
     let get = |i: usize, row: usize| {
         let c = &b.columns()[i];
-        if c.is_null(row) { i64::MAX } else { c.as_primitive::<Int64Type>().value(row) }
+        if c.is_null(row) {
+            i64::MAX
+        } else {
+            c.as_primitive::<Int64Type>().value(row)
+        }
     };
     let starts = b.columns()[1].as_primitive::<TimestampMillisecondType>();
-    let row = |r: usize| (get(0, r), starts.value(r), get(2, r), get(3, r), get(4, r), get(5, r), get(6, r), b.times().unwrap()[r]);
+    let row = |r: usize| {
+        (
+            get(0, r),
+            starts.value(r),
+            get(2, r),
+            get(3, r),
+            get(4, r),
+            get(5, r),
+            get(6, r),
+            b.times().unwrap()[r],
+        )
+    };
     (0..b.rows()).map(row).collect()
 }
 
@@ -185,7 +313,11 @@ fn run(spec: &WindowSpec, steps: &[Step], batch_rows: usize) -> (Vec<Out>, Vec<R
     for (rows, watermark) in steps {
         let mut all = Vec::new();
         for chunk in rows.chunks(batch_rows) {
-            all.extend(bench.call(before, |cx| op.batch(0, batch(chunk), cx)).unwrap());
+            all.extend(
+                bench
+                    .call(before, |cx| op.batch(0, batch(chunk), cx))
+                    .unwrap(),
+            );
         }
         all.extend(bench.call(*watermark, |cx| op.watermark(cx)).unwrap());
         before = *watermark;
@@ -193,19 +325,37 @@ fn run(spec: &WindowSpec, steps: &[Step], batch_rows: usize) -> (Vec<Out>, Vec<R
             if port == 0 {
                 seen.extend(read(&b));
             } else {
-                let (k, n) = (b.columns()[0].as_primitive::<Int64Type>(), b.columns()[1].as_primitive::<Int64Type>());
-                late.extend((0..b.rows()).map(|r| (k.value(r), n.is_valid(r).then(|| n.value(r)), b.times().unwrap()[r])));
+                let (k, n) = (
+                    b.columns()[0].as_primitive::<Int64Type>(),
+                    b.columns()[1].as_primitive::<Int64Type>(),
+                );
+                late.extend((0..b.rows()).map(|r| {
+                    (
+                        k.value(r),
+                        n.is_valid(r).then(|| n.value(r)),
+                        b.times().unwrap()[r],
+                    )
+                }));
             }
         }
     }
-    assert_eq!(bench.metrics.late.load(Ordering::Relaxed), late.len() as u64);
-    assert!(before < i64::MAX || op.panes.is_empty(), "nothing is kept after the end");
+    assert_eq!(
+        bench.metrics.late.load(Ordering::Relaxed),
+        late.len() as u64
+    );
+    assert!(
+        before < i64::MAX || op.panes.is_empty(),
+        "nothing is kept after the end"
+    );
     (seen, late)
 }
 
+/// The keys of a window in the order of their first rows, and their values.
+type Kept = (Vec<i64>, HashMap<i64, Vec<Option<i64>>>);
+
 /// Flink's rules, a row and a window at a time.
 fn model(spec: &WindowSpec, steps: &[Step]) -> (Vec<Out>, Vec<Row>) {
-    let mut windows: BTreeMap<i64, (Vec<i64>, HashMap<i64, Vec<Option<i64>>>)> = BTreeMap::new();
+    let mut windows: BTreeMap<i64, Kept> = BTreeMap::new();
     let (mut seen, mut late, mut now) = (Vec::new(), Vec::new(), i64::MIN);
     let (size, _, _) = spec.assigner.parts();
     let result = |key: i64, start: i64, values: &[Option<i64>]| {
@@ -213,7 +363,16 @@ fn model(spec: &WindowSpec, steps: &[Step]) -> (Vec<Out>, Vec<Row>) {
         let sum: i64 = there.iter().sum();
         let or_null = |v: Option<i64>| v.unwrap_or(i64::MAX);
         let average = or_null(sum.checked_div(there.len() as i64));
-        (key, start, values.len() as i64, sum, or_null(there.iter().min().copied()), or_null(there.iter().max().copied()), average, start + size - 1)
+        (
+            key,
+            start,
+            values.len() as i64,
+            sum,
+            or_null(there.iter().min().copied()),
+            or_null(there.iter().max().copied()),
+            average,
+            start + size - 1,
+        )
     };
     for (rows, watermark) in steps {
         for (key, value, time) in rows {
@@ -250,13 +409,20 @@ fn model(spec: &WindowSpec, steps: &[Step]) -> (Vec<Out>, Vec<Row>) {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let row = (0i64..6, prop::option::weighted(0.9, -20i64..20), -60i64..120);
+    let row = (
+        0i64..6,
+        prop::option::weighted(0.9, -20i64..20),
+        -60i64..120,
+    );
     prop::collection::vec((prop::collection::vec(row, 0..30), 0i64..40), 1..8).prop_map(|steps| {
         let mut watermark = -30;
         let mut all: Vec<Step> = Vec::new();
         for (rows, more) in steps {
             // Rows gather around the watermark, some late, some early.
-            let rows = rows.into_iter().map(|(k, v, t)| (k, v, watermark + t)).collect();
+            let rows = rows
+                .into_iter()
+                .map(|(k, v, t)| (k, v, watermark + t))
+                .collect();
             watermark += more;
             all.push((rows, watermark));
         }
@@ -267,9 +433,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn assigners() -> impl Strategy<Value = Assigner> {
     prop_oneof![
-        (1i64..40, -3i64..4).prop_map(|(size_ms, o)| Assigner::Tumbling { size_ms, offset_ms: o.clamp(1 - size_ms, size_ms - 1) }),
-        (1i64..40, 1i64..20, -3i64..4)
-            .prop_map(|(size_ms, slide_ms, o)| Assigner::Sliding { size_ms, slide_ms, offset_ms: o.clamp(1 - slide_ms, slide_ms - 1) }),
+        (1i64..40, -3i64..4).prop_map(|(size_ms, o)| Assigner::Tumbling {
+            size_ms,
+            offset_ms: o.clamp(1 - size_ms, size_ms - 1)
+        }),
+        (1i64..40, 1i64..20, -3i64..4).prop_map(|(size_ms, slide_ms, o)| Assigner::Sliding {
+            size_ms,
+            slide_ms,
+            offset_ms: o.clamp(1 - slide_ms, slide_ms - 1)
+        }),
     ]
 }
 
@@ -302,9 +474,26 @@ proptest! {
 
 #[test]
 fn times_without_a_window_are_late() {
-    for assigner in [Assigner::Tumbling { size_ms: 10, offset_ms: 0 }, Assigner::Sliding { size_ms: 10, slide_ms: 4, offset_ms: 1 }] {
+    for assigner in [
+        Assigner::Tumbling {
+            size_ms: 10,
+            offset_ms: 0,
+        },
+        Assigner::Sliding {
+            size_ms: 10,
+            slide_ms: 4,
+            offset_ms: 1,
+        },
+    ] {
         for function in [native(), users(true), users(false)] {
-            let steps = vec![(vec![(1, Some(1), i64::MAX), (1, Some(2), i64::MIN), (1, Some(3), 5)], i64::MAX)];
+            let steps = vec![(
+                vec![
+                    (1, Some(1), i64::MAX),
+                    (1, Some(2), i64::MIN),
+                    (1, Some(3), 5),
+                ],
+                i64::MAX,
+            )];
             let (seen, late) = run(&spec(assigner, 0, function), &steps, 8192);
             assert_eq!(late.len(), 2);
             assert!(!seen.is_empty() && seen.iter().all(|s| s.3 == 3));
@@ -314,8 +503,19 @@ fn times_without_a_window_are_late() {
 
 #[test]
 fn windows_near_the_ends_of_time_fire() {
-    let assigner = Assigner::Sliding { size_ms: 10, slide_ms: 4, offset_ms: 1 };
-    let steps = vec![(vec![(1, Some(1), i64::MIN + 9), (1, Some(2), 0), (1, Some(4), i64::MAX - 20)], i64::MAX)];
+    let assigner = Assigner::Sliding {
+        size_ms: 10,
+        slide_ms: 4,
+        offset_ms: 1,
+    };
+    let steps = vec![(
+        vec![
+            (1, Some(1), i64::MIN + 9),
+            (1, Some(2), 0),
+            (1, Some(4), i64::MAX - 20),
+        ],
+        i64::MAX,
+    )];
     let (seen, late) = run(&spec(assigner, 0, native()), &steps, 8192);
     assert!(late.is_empty());
     for sum in [1, 2, 4] {
@@ -325,9 +525,18 @@ fn windows_near_the_ends_of_time_fire() {
 
 #[test]
 fn rows_without_times_are_refused() {
-    let mut op = operator(&spec(Assigner::Tumbling { size_ms: 10, offset_ms: 0 }, 0, native()));
+    let mut op = operator(&spec(
+        Assigner::Tumbling {
+            size_ms: 10,
+            offset_ms: 0,
+        },
+        0,
+        native(),
+    ));
     let untimed = batch(&[(1, None, 0)]).with_times(None).unwrap();
-    let error = Bench::new(1).call(0, |cx| op.batch(0, untimed, cx)).unwrap_err();
+    let error = Bench::new(1)
+        .call(0, |cx| op.batch(0, untimed, cx))
+        .unwrap_err();
     assert_eq!(error.code(), ErrorCode::BadTimestamp);
 }
 
@@ -337,7 +546,10 @@ fn one(input: Field, x: ArrayRef, value: WindowValue, out: Field) -> Result<Arra
     let input = Schema::new(vec![Field::new("k", DataType::String), input]);
     let spec = WindowSpec {
         key: vec!["k".into()],
-        assigner: Assigner::Tumbling { size_ms: 10, offset_ms: 0 },
+        assigner: Assigner::Tumbling {
+            size_ms: 10,
+            offset_ms: 0,
+        },
         lateness_ms: 0,
         late_output: None,
         function: WindowFunction::Columns(vec![(out.name.clone(), value)]),
@@ -359,16 +571,33 @@ fn x() -> String {
 fn a_sum_that_does_not_fit_is_an_error() {
     let field = || Field::new("x", DataType::I64);
     let sum = |v: Vec<i64>| one(field(), column(v), WindowValue::Sum(x()), field());
-    assert_eq!(sum(vec![i64::MAX, 1]).unwrap_err().code(), ErrorCode::Overflow);
-    assert_eq!(numbers(&sum(vec![i64::MAX, 1, -1]).unwrap()), [i64::MAX], "only the result must fit");
+    assert_eq!(
+        sum(vec![i64::MAX, 1]).unwrap_err().code(),
+        ErrorCode::Overflow
+    );
+    assert_eq!(
+        numbers(&sum(vec![i64::MAX, 1, -1]).unwrap()),
+        [i64::MAX],
+        "only the result must fit"
+    );
     let decimals = |v: Vec<i128>| {
         let field = || Field::new("x", DataType::Decimal { scale: 2 });
-        let x: ArrayRef = Arc::new(Decimal128Array::from(v).with_precision_and_scale(38, 2).unwrap());
+        let x: ArrayRef = Arc::new(
+            Decimal128Array::from(v)
+                .with_precision_and_scale(38, 2)
+                .unwrap(),
+        );
         one(field(), x, WindowValue::Sum("x".into()), field())
     };
     let most = 10i128.pow(38) - 1;
-    assert_eq!(decimals(vec![most, 1]).unwrap_err().code(), ErrorCode::Overflow);
-    assert_eq!(decimals(vec![most, most]).unwrap_err().code(), ErrorCode::Overflow);
+    assert_eq!(
+        decimals(vec![most, 1]).unwrap_err().code(),
+        ErrorCode::Overflow
+    );
+    assert_eq!(
+        decimals(vec![most, most]).unwrap_err().code(),
+        ErrorCode::Overflow
+    );
     assert!(decimals(vec![most]).is_ok());
 }
 
@@ -377,10 +606,16 @@ fn floats_are_ordered_with_nan_last_and_zeros_by_sign() {
     let field = || Field::new("x", DataType::F64);
     let get = |v: &[f64], value: WindowValue| {
         let x: ArrayRef = Arc::new(Float64Array::from(v.to_vec()));
-        one(field(), x, value, field()).unwrap().as_primitive::<Float64Type>().value(0)
+        one(field(), x, value, field())
+            .unwrap()
+            .as_primitive::<Float64Type>()
+            .value(0)
     };
     assert!(get(&[1.0, f64::NAN, f64::INFINITY], WindowValue::Max(x())).is_nan());
-    assert_eq!(get(&[-f64::NAN, 1.0, f64::NEG_INFINITY], WindowValue::Min(x())), f64::NEG_INFINITY);
+    assert_eq!(
+        get(&[-f64::NAN, 1.0, f64::NEG_INFINITY], WindowValue::Min(x())),
+        f64::NEG_INFINITY
+    );
     assert!(get(&[0.0, -0.0], WindowValue::Min(x())).is_sign_negative());
     assert!(get(&[-0.0, 0.0], WindowValue::Max(x())).is_sign_positive());
     assert_eq!(get(&[1.5, 2.0], WindowValue::Avg(x())), 1.75);
@@ -389,7 +624,8 @@ fn floats_are_ordered_with_nan_last_and_zeros_by_sign() {
 #[test]
 fn averages_are_truncated_toward_zero() {
     let field = || Field::new("x", DataType::I64);
-    let average = |v: Vec<i64>, out: Field| one(field(), column(v), WindowValue::Avg(x()), out).unwrap();
+    let average =
+        |v: Vec<i64>, out: Field| one(field(), column(v), WindowValue::Avg(x()), out).unwrap();
     assert_eq!(numbers(&average(vec![-3, -4], field())), [-3]);
     let float = average(vec![-3, -4], Field::new("x", DataType::F64));
     assert_eq!(float.as_primitive::<Float64Type>().value(0), -3.5);
@@ -398,6 +634,12 @@ fn averages_are_truncated_toward_zero() {
 #[test]
 fn what_may_be_missing_needs_an_output_that_may() {
     let input = Field::new("x", DataType::I64).nullable();
-    let error = one(input, column(vec![1]), WindowValue::Min(x()), Field::new("x", DataType::I64)).unwrap_err();
+    let error = one(
+        input,
+        column(vec![1]),
+        WindowValue::Min(x()),
+        Field::new("x", DataType::I64),
+    )
+    .unwrap_err();
     assert_eq!(error.code(), ErrorCode::GraphInvalid);
 }

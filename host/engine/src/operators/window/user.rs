@@ -27,13 +27,34 @@ pub(super) struct User {
 }
 
 impl User {
-    pub(super) fn new(spec: &WindowSpec, name: &str, input: &Schema, key: &[Field], declared: &[Schema]) -> Result<Self> {
-        let WindowFunction::Aggregate { function, view, accumulator, .. } = &spec.function else {
+    pub(super) fn new(
+        spec: &WindowSpec,
+        name: &str,
+        input: &Schema,
+        key: &[Field],
+        declared: &[Schema],
+    ) -> Result<Self> {
+        let WindowFunction::Aggregate {
+            function,
+            view,
+            accumulator,
+            ..
+        } = &spec.function
+        else {
             return Err(Error::bug("a native window is not a user's"));
         };
         let is_late = |port: usize| spec.late_output == Some(port as u32);
-        let outputs = declared.iter().enumerate().map(|(i, s)| (!is_late(i)).then_some(s.fields.len())).collect();
-        let streams = declared.iter().enumerate().filter(|(i, _)| !is_late(*i)).map(|(i, s)| ((0, i as u32), s.clone())).collect();
+        let outputs = declared
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (!is_late(i)).then_some(s.fields.len()))
+            .collect();
+        let streams = declared
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !is_late(*i))
+            .map(|(i, s)| ((0, i as u32), s.clone()))
+            .collect();
         let segment = SegmentSpec {
             functions: vec![*function],
             names: vec![name.to_owned()],
@@ -44,7 +65,14 @@ impl User {
             accumulator: Some(accumulator.clone()),
         };
         let view = Projection::new(input, view)?;
-        Ok(Self { spec: segment, segment: None, view, accumulator: accumulator.clone(), outputs, touched: Touched::default() })
+        Ok(Self {
+            spec: segment,
+            segment: None,
+            view,
+            accumulator: accumulator.clone(),
+            outputs,
+            touched: Touched::default(),
+        })
     }
 
     /// No accumulators yet.
@@ -78,17 +106,34 @@ impl User {
             rest = rest.select(rows.to_vec().into())?.materialize()?;
         }
         while !rest.is_empty() {
-            let (view, key) = rest.columns().split_at_checked(viewed).ok_or_else(|| Error::bug("a batch has too few columns"))?;
+            let (view, key) = rest
+                .columns()
+                .split_at_checked(viewed)
+                .ok_or_else(|| Error::bug("a batch has too few columns"))?;
             index.touch(key, rest.len(), &mut self.touched)?;
             let keys = affordable(store, &self.touched.slots);
-            let rows = self.touched.first_rows.get(keys).map_or(rest.len(), |r| *r as usize);
+            let rows = self
+                .touched
+                .first_rows
+                .get(keys)
+                .map_or(rest.len(), |r| *r as usize);
             let slots = self.touched.slots.get(..keys).unwrap_or_default();
             let view: Vec<ArrayRef> = view.iter().map(|c| c.slice(0, rows)).collect();
-            let (times, kinds) = (rest.times().map(|t| t.slice(0, rows)), rest.kinds().map(|k| k.slice(0, rows)));
-            let call = Rows { rows, columns: &view, times: times.as_ref(), kinds: kinds.as_ref() };
+            let (times, kinds) = (
+                rest.times().map(|t| t.slice(0, rows)),
+                rest.kinds().map(|k| k.slice(0, rows)),
+            );
+            let call = Rows {
+                rows,
+                columns: &view,
+                times: times.as_ref(),
+                kinds: kinds.as_ref(),
+            };
             let ordinals = self.touched.ordinals.get(..rows).unwrap_or_default();
             let accumulators = store.gather(slots)?;
-            let new = cx.functions.accumulate(segment, cx.moment(), call, ordinals, &accumulators)?;
+            let new =
+                cx.functions
+                    .accumulate(segment, cx.moment(), call, ordinals, &accumulators)?;
             put(store, slots, &new)?;
             rest = rest.slice(rows, rest.len() - rows);
         }
@@ -107,13 +152,19 @@ impl User {
     ) -> Result<()> {
         let segment = self.segment(cx)?;
         let pairs = || places.iter().copied().zip(slots.iter().copied());
-        let (new_places, new_slots): (Vec<u32>, Vec<u32>) = pairs().filter(|(p, _)| *p as usize >= known).unzip();
+        let (new_places, new_slots): (Vec<u32>, Vec<u32>) =
+            pairs().filter(|(p, _)| *p as usize >= known).unzip();
         put(into, &new_places, &from.gather(&new_slots)?)?;
-        let (mut places, mut slots): (Vec<u32>, Vec<u32>) = pairs().filter(|(p, _)| (*p as usize) < known).unzip();
+        let (mut places, mut slots): (Vec<u32>, Vec<u32>) =
+            pairs().filter(|(p, _)| (*p as usize) < known).unzip();
         while !places.is_empty() {
-            let n = affordable(from, &slots).min(affordable(into, &places)).min(RESULTS_MAX);
+            let n = affordable(from, &slots)
+                .min(affordable(into, &places))
+                .min(RESULTS_MAX);
             let (later_places, later_slots) = (places.split_off(n), slots.split_off(n));
-            let merged = cx.functions.merge(segment, &into.gather(&places)?, &from.gather(&slots)?)?;
+            let merged =
+                cx.functions
+                    .merge(segment, &into.gather(&places)?, &from.gather(&slots)?)?;
             put(into, &places, &merged)?;
             (places, slots) = (later_places, later_slots);
         }
@@ -121,24 +172,46 @@ impl User {
     }
 
     /// Emits the results of a window for all keys of a pane.
-    pub(super) fn emit(&mut self, index: &KeyIndex, store: &ValueStore, window: Window, cx: &mut Context<'_>) -> Result<()> {
+    pub(super) fn emit(
+        &mut self,
+        index: &KeyIndex,
+        store: &ValueStore,
+        window: Window,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         let segment = self.segment(cx)?;
         let all: Vec<u32> = (0..index.slots() as u32).collect();
         let mut rest = all.as_slice();
         while !rest.is_empty() {
             let n = affordable(store, rest).min(RESULTS_MAX);
             let slots = rest.get(..n).unwrap_or(rest);
-            let keys = Slots { rows: n, present: None, columns: index.columns(slots)? };
-            let reply = cx.functions.results(segment, cx.moment(), &keys, &vec![window.start; n], &vec![window.end; n], &store.gather(slots)?)?;
+            let keys = Slots {
+                rows: n,
+                present: None,
+                columns: index.columns(slots)?,
+            };
+            let reply = cx.functions.results(
+                segment,
+                cx.moment(),
+                &keys,
+                &vec![window.start; n],
+                &vec![window.end; n],
+                &store.gather(slots)?,
+            )?;
             let done = reply.consumed;
             if done == 0 || done > n {
-                return Err(Error::new(ErrorCode::BadReply, format!("a function consumed {done} of {n} windows")));
+                return Err(Error::new(
+                    ErrorCode::BadReply,
+                    format!("a function consumed {done} of {n} windows"),
+                ));
             }
             let times = vec![window.max_time().0; done];
             let parent = Batch::new(Vec::new(), done)?.with_times(Some(times.into()))?;
             for rows in reply.outputs {
                 let columns = self.outputs.get(rows.port as usize).copied().flatten();
-                let columns = columns.ok_or_else(|| Error::new(ErrorCode::BadReply, "rows for an output that is not there"))?;
+                let columns = columns.ok_or_else(|| {
+                    Error::new(ErrorCode::BadReply, "rows for an output that is not there")
+                })?;
                 emit_made(rows, columns, &parent, cx)?;
             }
             rest = rest.get(done..).unwrap_or_default();
@@ -149,7 +222,10 @@ impl User {
 
 fn put(store: &mut ValueStore, slots: &[u32], values: &Slots) -> Result<()> {
     if values.rows != slots.len() {
-        return Err(Error::new(ErrorCode::BadReply, "another number of accumulators came back"));
+        return Err(Error::new(
+            ErrorCode::BadReply,
+            "another number of accumulators came back",
+        ));
     }
     store.put(slots, values)
 }
@@ -161,5 +237,10 @@ fn affordable(store: &ValueStore, slots: &[u32]) -> usize {
         sum += store.size_of(**slot);
         sum <= SHIPPED_BYTES_MAX
     };
-    slots.iter().take_while(fits).count().max(1).min(slots.len())
+    slots
+        .iter()
+        .take_while(fits)
+        .count()
+        .max(1)
+        .min(slots.len())
 }

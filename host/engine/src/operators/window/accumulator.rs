@@ -1,0 +1,527 @@
+//! Accumulators of native aggregates, by slot, in one typed column each.
+//!
+//! Sums of integers and decimals are exact in 128 bits, and an error where they don't fit the output. Among floats -0.0
+//! is below 0.0 and NaN above all, as in Java's `Double.compare`.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, PrimitiveArray};
+use arrow_buffer::NullBuffer;
+use pelton_model::schema::{DataType, Field};
+use pelton_model::{Error, ErrorCode, Result};
+
+use crate::state::RowSet;
+
+/// How values become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Op {
+    Count,
+    Sum,
+    Min,
+    Max,
+}
+
+/// What is computed of which column.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Wanted {
+    pub(super) op: Op,
+    pub(super) column: usize,
+    pub(super) field: Field,
+}
+
+/// One accumulator of each key, by slot.
+pub(super) struct Acc {
+    op: Op,
+    numbers: Numbers,
+    /// How many values were not null; none: the column never has nulls.
+    seen: Option<Vec<u64>>,
+}
+
+enum Numbers {
+    Counts(Vec<u64>),
+    /// Sums of integers; anything of decimals.
+    Exact(Vec<i128>),
+    /// Least and greatest, as integers that are ordered as the values.
+    Ordered(Vec<i64>),
+    /// Sums of floats.
+    Floats(Vec<f64>),
+}
+
+/// Calls a macro with Arrow's type of an integer type and what it is widened by.
+macro_rules! integers {
+    ($data_type:expr, $go:ident, $other:expr) => {
+        match $data_type {
+            DataType::I8 => $go!(Int8Type),
+            DataType::I16 => $go!(Int16Type),
+            DataType::I32 => $go!(Int32Type),
+            DataType::I64 => $go!(Int64Type),
+            DataType::U8 => $go!(UInt8Type),
+            DataType::U16 => $go!(UInt16Type),
+            DataType::U32 => $go!(UInt32Type),
+            DataType::U64 => $go!(UInt64Type),
+            _ => $other,
+        }
+    };
+}
+
+impl Acc {
+    pub(super) fn new(wanted: &Wanted) -> Self {
+        let numbers = match (wanted.op, &wanted.field.data_type) {
+            (Op::Count, _) => Numbers::Counts(Vec::new()),
+            (_, DataType::Decimal { .. }) => Numbers::Exact(Vec::new()),
+            (Op::Sum, DataType::F32 | DataType::F64) => Numbers::Floats(Vec::new()),
+            (Op::Sum, _) => Numbers::Exact(Vec::new()),
+            _ => Numbers::Ordered(Vec::new()),
+        };
+        let seen = (wanted.op != Op::Count && wanted.field.nullable).then(Vec::new);
+        Self {
+            op: wanted.op,
+            numbers,
+            seen,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        match &mut self.numbers {
+            Numbers::Counts(v) => v.clear(),
+            Numbers::Exact(v) => v.clear(),
+            Numbers::Ordered(v) => v.clear(),
+            Numbers::Floats(v) => v.clear(),
+        }
+        if let Some(seen) = &mut self.seen {
+            seen.clear();
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        let numbers = match &self.numbers {
+            Numbers::Counts(v) => v.len() * 8,
+            Numbers::Exact(v) => v.len() * 16,
+            Numbers::Ordered(v) => v.len() * 8,
+            Numbers::Floats(v) => v.len() * 8,
+        };
+        (numbers + self.seen.as_ref().map_or(0, |s| s.len() * 8)) as u64
+    }
+
+    pub(super) fn grow(&mut self, slots: usize) {
+        match (&mut self.numbers, self.op) {
+            (Numbers::Counts(v), _) => v.resize(slots, 0),
+            (Numbers::Exact(v), Op::Min) => v.resize(slots, i128::MAX),
+            (Numbers::Exact(v), Op::Max) => v.resize(slots, i128::MIN),
+            (Numbers::Exact(v), _) => v.resize(slots, 0),
+            (Numbers::Ordered(v), Op::Min) => v.resize(slots, i64::MAX),
+            (Numbers::Ordered(v), _) => v.resize(slots, i64::MIN),
+            // The sum of nothing, to which anything, even -0.0, can be added unchanged.
+            (Numbers::Floats(v), _) => v.resize(slots, -0.0),
+        }
+        if let Some(seen) = &mut self.seen {
+            seen.resize(slots, 0);
+        }
+    }
+
+    pub(super) fn count(&mut self, slots: &[u32]) {
+        let Numbers::Counts(counts) = &mut self.numbers else {
+            return;
+        };
+        for slot in slots {
+            if let Some(c) = counts.get_mut(*slot as usize) {
+                *c += 1;
+            }
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        wanted: &Wanted,
+        column: &ArrayRef,
+        rows: RowSet<'_>,
+        slots: &[u32],
+    ) -> Result<()> {
+        let (op, seen) = (self.op, &mut self.seen);
+        let at = At { rows, slots };
+        let data_type = &wanted.field.data_type;
+        let wrong = || {
+            Error::bug(format!(
+                "field '{}' is not {}",
+                wanted.field.name, wanted.field.data_type
+            ))
+        };
+        match &mut self.numbers {
+            Numbers::Counts(_) => Ok(()),
+            Numbers::Exact(to) => {
+                macro_rules! go {
+                    ($t:ty) => {
+                        at.exact(
+                            op,
+                            column.as_primitive_opt::<$t>().ok_or_else(wrong)?,
+                            i128::from,
+                            to,
+                            seen,
+                        )
+                    };
+                }
+                integers!(data_type, go, go!(Decimal128Type))
+            }
+            Numbers::Floats(to) => match data_type {
+                DataType::F32 => {
+                    at.fold(
+                        column.as_primitive_opt::<Float32Type>().ok_or_else(wrong)?,
+                        to,
+                        seen,
+                        |to, v| *to += f64::from(v),
+                    );
+                    Ok(())
+                }
+                _ => {
+                    at.fold(
+                        column.as_primitive_opt::<Float64Type>().ok_or_else(wrong)?,
+                        to,
+                        seen,
+                        |to, v| *to += v,
+                    );
+                    Ok(())
+                }
+            },
+            Numbers::Ordered(to) => {
+                macro_rules! go {
+                    ($t:ty, $widen:expr) => {{
+                        let column = column.as_primitive_opt::<$t>().ok_or_else(wrong)?;
+                        if op == Op::Min {
+                            at.fold(column, to, seen, |to, v| *to = (*to).min($widen(v)));
+                        } else {
+                            at.fold(column, to, seen, |to, v| *to = (*to).max($widen(v)));
+                        }
+                        Ok(())
+                    }};
+                }
+                match data_type {
+                    DataType::I8 => go!(Int8Type, i64::from),
+                    DataType::I16 => go!(Int16Type, i64::from),
+                    DataType::I32 => go!(Int32Type, i64::from),
+                    DataType::U8 => go!(UInt8Type, i64::from),
+                    DataType::U16 => go!(UInt16Type, i64::from),
+                    DataType::U32 => go!(UInt32Type, i64::from),
+                    DataType::U64 => go!(UInt64Type, |v: u64| (v ^ 1 << 63) as i64),
+                    DataType::Timestamp => go!(TimestampMillisecondType, |v: i64| v),
+                    DataType::Date => go!(Date32Type, i64::from),
+                    DataType::F32 => go!(Float32Type, |v: f32| order(f64::from(v))),
+                    DataType::F64 => go!(Float64Type, order),
+                    _ => go!(Int64Type, |v: i64| v),
+                }
+            }
+        }
+    }
+
+    /// Takes in accumulators of another pane: `from[slots[i]]` into `places[i]`, of `total` ones.
+    pub(super) fn merge(
+        &mut self,
+        from: &Self,
+        places: &[u32],
+        slots: &[u32],
+        total: usize,
+    ) -> Result<()> {
+        fn each<T: Copy>(
+            into: &mut [T],
+            from: &[T],
+            places: &[u32],
+            slots: &[u32],
+            mut f: impl FnMut(&mut T, T),
+        ) {
+            for (place, slot) in places.iter().zip(slots) {
+                if let (Some(to), Some(v)) =
+                    (into.get_mut(*place as usize), from.get(*slot as usize))
+                {
+                    f(to, *v);
+                }
+            }
+        }
+        self.grow(total);
+        if let (Some(into), Some(from)) = (&mut self.seen, &from.seen) {
+            each(into, from, places, slots, |a, b| *a += b);
+        }
+        let mut fits = true;
+        match (&mut self.numbers, &from.numbers, self.op) {
+            (Numbers::Counts(i), Numbers::Counts(f), _) => {
+                each(i, f, places, slots, |a, b| *a += b)
+            }
+            (Numbers::Exact(i), Numbers::Exact(f), Op::Min) => {
+                each(i, f, places, slots, |a, b| *a = b.min(*a))
+            }
+            (Numbers::Exact(i), Numbers::Exact(f), Op::Max) => {
+                each(i, f, places, slots, |a, b| *a = b.max(*a))
+            }
+            (Numbers::Exact(i), Numbers::Exact(f), _) => {
+                each(i, f, places, slots, |a, b| match a.checked_add(b) {
+                    Some(sum) => *a = sum,
+                    None => fits = false,
+                })
+            }
+            (Numbers::Ordered(i), Numbers::Ordered(f), Op::Min) => {
+                each(i, f, places, slots, |a, b| *a = b.min(*a))
+            }
+            (Numbers::Ordered(i), Numbers::Ordered(f), _) => {
+                each(i, f, places, slots, |a, b| *a = b.max(*a))
+            }
+            (Numbers::Floats(i), Numbers::Floats(f), _) => {
+                each(i, f, places, slots, |a, b| *a += b)
+            }
+            _ => return Err(Error::bug("accumulators of two kinds were merged")),
+        }
+        if fits { Ok(()) } else { Err(overflow()) }
+    }
+
+    /// Values that went into each of `of`: what it saw, or all rows.
+    pub(super) fn counts<'a>(&'a self, of: &'a Self) -> &'a [u64] {
+        match (&of.seen, &self.numbers) {
+            (Some(seen), _) => seen,
+            (None, Numbers::Counts(counts)) => counts,
+            _ => &[],
+        }
+    }
+
+    fn is_empty(&self, slot: usize) -> bool {
+        self.seen
+            .as_ref()
+            .is_some_and(|s| s.get(slot).is_none_or(|n| *n == 0))
+    }
+
+    fn nulls(&self, field: &Field, rows: usize) -> Option<NullBuffer> {
+        (field.nullable && self.seen.is_some())
+            .then(|| (0..rows).map(|i| !self.is_empty(i)).collect::<NullBuffer>())
+            .filter(|n| n.null_count() > 0)
+    }
+
+    pub(super) fn value(&self, wanted: &Wanted, field: &Field, rows: usize) -> Result<ArrayRef> {
+        let nulls = self.nulls(field, rows);
+        let input = &wanted.field.data_type;
+        let exact: Vec<i128> = match &self.numbers {
+            Numbers::Counts(v) => v.iter().map(|n| i128::from(*n)).collect(),
+            Numbers::Exact(v) => v
+                .iter()
+                .enumerate()
+                .map(|(i, n)| if self.is_empty(i) { 0 } else { *n })
+                .collect(),
+            Numbers::Floats(v) => {
+                // Where nothing was added, the sum is plain 0.
+                let sums = v
+                    .iter()
+                    .enumerate()
+                    .map(|(i, n)| if self.is_empty(i) { 0.0 } else { *n });
+                return Ok(floats(field, sums.collect(), nulls));
+            }
+            Numbers::Ordered(v) if matches!(input, DataType::F32 | DataType::F64) => {
+                return Ok(floats(
+                    field,
+                    v.iter().map(|n| from_order(*n)).collect(),
+                    nulls,
+                ));
+            }
+            Numbers::Ordered(v) => {
+                let plain = |n: i64| {
+                    if *input == DataType::U64 {
+                        i128::from(n as u64 ^ 1 << 63)
+                    } else {
+                        i128::from(n)
+                    }
+                };
+                v.iter()
+                    .enumerate()
+                    .map(|(i, n)| if self.is_empty(i) { 0 } else { plain(*n) })
+                    .collect()
+            }
+        };
+        whole(field, &exact, nulls)
+    }
+
+    pub(super) fn average(
+        &self,
+        wanted: &Wanted,
+        field: &Field,
+        counts: &[u64],
+        rows: usize,
+    ) -> Result<ArrayRef> {
+        let nulls = self.nulls(field, rows);
+        let to_float = field.data_type == DataType::F64;
+        match &self.numbers {
+            Numbers::Floats(v) => {
+                let averages = v
+                    .iter()
+                    .zip(counts)
+                    .map(|(sum, n)| if *n == 0 { 0.0 } else { sum / *n as f64 });
+                Ok(floats(field, averages.collect(), nulls))
+            }
+            Numbers::Exact(v) if to_float => {
+                let unit = match wanted.field.data_type {
+                    DataType::Decimal { scale } => 10f64.powi(i32::from(scale)),
+                    _ => 1.0,
+                };
+                let averages = v.iter().zip(counts).map(|(sum, n)| {
+                    if *n == 0 {
+                        0.0
+                    } else {
+                        *sum as f64 / unit / *n as f64
+                    }
+                });
+                Ok(floats(field, averages.collect(), nulls))
+            }
+            Numbers::Exact(v) => {
+                let averages: Vec<i128> = v
+                    .iter()
+                    .zip(counts)
+                    .map(|(sum, n)| sum / i128::from(*n).max(1))
+                    .collect();
+                whole(field, &averages, nulls)
+            }
+            _ => Err(Error::bug("an average of what was not summed")),
+        }
+    }
+}
+
+fn overflow() -> Error {
+    Error::new(ErrorCode::Overflow, "a sum does not fit its type")
+        .help("widen the output field, or filter the rows")
+}
+
+/// Rows of a column and the slot of each.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    rows: RowSet<'a>,
+    slots: &'a [u32],
+}
+
+impl At<'_> {
+    fn exact<T: ArrowPrimitiveType>(
+        self,
+        op: Op,
+        column: &PrimitiveArray<T>,
+        widen: impl Fn(T::Native) -> i128,
+        to: &mut [i128],
+        seen: &mut Option<Vec<u64>>,
+    ) -> Result<()> {
+        let mut fits = true;
+        match op {
+            Op::Min => self.fold(column, to, seen, |to, v| *to = widen(v).min(*to)),
+            Op::Max => self.fold(column, to, seen, |to, v| *to = widen(v).max(*to)),
+            _ => self.fold(column, to, seen, |to, v| match to.checked_add(widen(v)) {
+                Some(sum) => *to = sum,
+                None => fits = false,
+            }),
+        }
+        if fits { Ok(()) } else { Err(overflow()) }
+    }
+
+    fn fold<T: ArrowPrimitiveType, A>(
+        self,
+        column: &PrimitiveArray<T>,
+        to: &mut [A],
+        seen: &mut Option<Vec<u64>>,
+        mut f: impl FnMut(&mut A, T::Native),
+    ) {
+        let values = column.values();
+        let mut one = |slot: u32, v: T::Native| {
+            if let Some(to) = to.get_mut(slot as usize) {
+                f(to, v);
+            }
+        };
+        let Some(seen) = seen else {
+            match self.rows {
+                RowSet::First(_) => values.iter().zip(self.slots).for_each(|(v, s)| one(*s, *v)),
+                RowSet::These(rows) => {
+                    for (row, slot) in rows.iter().zip(self.slots) {
+                        one(
+                            *slot,
+                            values.get(*row as usize).copied().unwrap_or_default(),
+                        );
+                    }
+                }
+            }
+            return;
+        };
+        for (i, slot) in self.slots.iter().enumerate() {
+            let row = match self.rows {
+                RowSet::First(_) => i,
+                RowSet::These(rows) => rows.get(i).map_or(i, |r| *r as usize),
+            };
+            if row < column.len() && column.is_valid(row) {
+                one(*slot, column.value(row));
+                if let Some(n) = seen.get_mut(*slot as usize) {
+                    *n += 1;
+                }
+            }
+        }
+    }
+}
+
+/// An integer that is ordered as Java's `Double.compare` orders floats.
+fn order(v: f64) -> i64 {
+    let bits = if v.is_nan() {
+        f64::NAN.to_bits() & i64::MAX as u64
+    } else {
+        v.to_bits()
+    } as i64;
+    if bits < 0 { bits ^ i64::MAX } else { bits }
+}
+
+fn from_order(n: i64) -> f64 {
+    f64::from_bits(if n < 0 { n ^ i64::MAX } else { n } as u64)
+}
+
+fn floats(field: &Field, values: Vec<f64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    if field.data_type == DataType::F32 {
+        let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
+        return Arc::new(PrimitiveArray::<Float32Type>::new(values.into(), nulls));
+    }
+    Arc::new(PrimitiveArray::<Float64Type>::new(values.into(), nulls))
+}
+
+/// A column of an integer type, a time or a decimal. Errors: a value that does not fit.
+fn whole(field: &Field, values: &[i128], nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    fn of<T: ArrowPrimitiveType>(values: &[i128], nulls: Option<NullBuffer>) -> Result<ArrayRef>
+    where
+        T::Native: TryFrom<i128>,
+    {
+        let narrow = values
+            .iter()
+            .map(|v| T::Native::try_from(*v).map_err(|_| overflow()));
+        Ok(Arc::new(PrimitiveArray::<T>::new(
+            narrow.collect::<Result<Vec<_>>>()?.into(),
+            nulls,
+        )))
+    }
+    macro_rules! go {
+        ($t:ty) => {
+            of::<$t>(values, nulls)
+        };
+    }
+    match &field.data_type {
+        DataType::Timestamp => go!(TimestampMillisecondType),
+        DataType::Date => go!(Date32Type),
+        DataType::F32 | DataType::F64 => Ok(floats(
+            field,
+            values.iter().map(|v| *v as f64).collect(),
+            nulls,
+        )),
+        DataType::Decimal { scale } => {
+            if values.iter().any(|v| v.unsigned_abs() >= 10u128.pow(38)) {
+                return Err(overflow());
+            }
+            let array = PrimitiveArray::<Decimal128Type>::new(values.to_vec().into(), nulls);
+            let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
+            Ok(Arc::new(
+                array
+                    .with_precision_and_scale(38, scale)
+                    .map_err(|e| Error::bug(e.to_string()))?,
+            ))
+        }
+        other => integers!(
+            other,
+            go,
+            Err(Error::bug(format!("a window does not give {other}")))
+        ),
+    }
+}
