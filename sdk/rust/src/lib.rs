@@ -32,6 +32,8 @@ extern crate self as pelton;
 
 #[doc(hidden)]
 pub mod bindings;
+#[cfg(target_family = "wasm")]
+mod alloc;
 mod column;
 mod connectors;
 mod digest;
