@@ -42,6 +42,8 @@ const CRATE_ARROWS: [(&str, &[&str]); 14] = [
             "pelton-sql",
             "pelton-connect",
             "pelton-net",
+            // `pelton bench` alone, behind its feature: the same functions without Wasm.
+            "pelton",
         ],
     ),
     ("sdk/rust", &["pelton-macros"]),
