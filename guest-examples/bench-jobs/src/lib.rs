@@ -77,7 +77,11 @@ fn bids(job: &mut Job, params: &Params) -> Result<Stream<Bid>> {
     let connector = generator::nexmark(params.require("events")?).option("only", "bid");
     Ok(job.source(
         "bids",
-        with_options(connector, params, &["all_columns", "rate", "seed"]),
+        with_options(
+            connector,
+            params,
+            &["all_columns", "preload", "rate", "seed"],
+        ),
     ))
 }
 
@@ -86,7 +90,7 @@ fn numbers(job: &mut Job, params: &Params) -> Result<Stream<Number>> {
     let connector = generator::nexmark(params.require("events")?).option("kind", "keys");
     Ok(job.source(
         "numbers",
-        with_options(connector, params, &["keys", "rate"]),
+        with_options(connector, params, &["keys", "preload", "rate"]),
     ))
 }
 

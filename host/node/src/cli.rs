@@ -16,6 +16,8 @@ use crate::report::{Exit, Failure, Outcome};
 use crate::settings::{self, Flags, Settings};
 use crate::signal;
 
+#[cfg(feature = "bench")]
+mod bench;
 mod build;
 mod check;
 mod config;
@@ -89,6 +91,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// Say what an error's code means and what to do
     ExplainError(explain_error::ExplainErrorArgs),
+    /// Measure this binary against its marks
+    #[cfg(feature = "bench")]
+    Bench(bench::BenchArgs),
     /// Show the version of this binary and of what it carries
     Version,
 }
@@ -171,6 +176,8 @@ fn dispatch(command: Command, session: &Session) -> Outcome {
         Command::Run(args) => run::run(&args, session),
         Command::Config(command) => config::run(&command, session),
         Command::ExplainError(args) => explain_error::run(&args, session),
+        #[cfg(feature = "bench")]
+        Command::Bench(args) => bench::run(&args, session),
         Command::Version => version::run(session),
     }
 }

@@ -1,6 +1,8 @@
 //! The one room that knows all others: settings, the command line, and how the rooms are plugged together.
 //! Needs: every crate of the host. Refuses: rules of its own about data, state or time; those live below.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod build;
 mod case;
 mod cli;

@@ -38,6 +38,7 @@ pub(crate) fn drive(job: LocalJob, stop: &AtomicBool, watch: &mut Watcher<'_>) -
     let name = job.graph.name.clone();
     let began = process::monotonic();
     let running = start(job, Arc::new(SystemClock))?;
+    let (opened, cpu_opened) = (process::monotonic(), process::cpu_seconds());
     let mut last = began;
     watch(&running.progress(), began);
     while !running.wait(LOOK) {
@@ -58,12 +59,10 @@ pub(crate) fn drive(job: LocalJob, stop: &AtomicBool, watch: &mut Watcher<'_>) -
         other => other?,
     };
     let nanos = process::monotonic().since(began);
-    Ok(Summary::new(
-        name,
-        outcome == Outcome::Finished,
-        &progress,
-        nanos,
-    ))
+    Ok(
+        Summary::new(name, outcome == Outcome::Finished, &progress, nanos)
+            .after(opened.since(began), cpu_opened),
+    )
 }
 
 /// The live line of a run.

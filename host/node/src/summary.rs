@@ -22,6 +22,10 @@ pub(crate) struct Summary {
     pub(crate) rows_per_second: f64,
     /// Of the whole process, since its start.
     pub(crate) cpu_seconds: f64,
+    /// From the start of the tasks on: without what was made ready before.
+    pub(crate) seconds_running: f64,
+    /// The same of CPU time.
+    pub(crate) cpu_seconds_running: f64,
     /// Of the whole process.
     pub(crate) peak_memory_bytes: u64,
     pub(crate) operators: Vec<OperatorSummary>,
@@ -49,6 +53,7 @@ impl Summary {
             late: op.tasks.iter().map(|t| t.late).sum(),
             skipped: op.tasks.iter().map(|t| t.skipped).sum(),
         });
+        let cpu_seconds = process::cpu_seconds();
         Self {
             kind: "run-summary",
             job,
@@ -59,10 +64,20 @@ impl Summary {
             skipped: progress.skipped,
             seconds: thousandths(seconds),
             rows_per_second: thousandths(progress.rows_in as f64 / seconds.max(1e-9)),
-            cpu_seconds: process::cpu_seconds(),
+            cpu_seconds,
+            seconds_running: thousandths(seconds),
+            cpu_seconds_running: cpu_seconds,
             peak_memory_bytes: process::peak_memory_bytes(),
             operators: operators.collect(),
         }
+    }
+
+    /// The same, knowing what had passed when the tasks started.
+    pub(crate) fn after(mut self, nanos: u64, cpu_seconds: f64) -> Self {
+        let running = self.seconds - nanos as f64 / 1e9;
+        self.seconds_running = thousandths(running.max(0.0));
+        self.cpu_seconds_running = thousandths((self.cpu_seconds - cpu_seconds).max(0.0));
+        self
     }
 
     /// For people.
@@ -137,6 +152,9 @@ mod tests {
         assert_eq!(object["kind"], "run-summary");
         assert_eq!(object["outcome"], "finished");
         assert_eq!(object["rows_per_second"], 2_000.0);
+        assert_eq!(object["seconds_running"], 1.5);
+        let after = summary.clone().after(500_000_000, 0.0).object();
+        assert_eq!(after["seconds_running"], 1.0);
         assert!(
             summary
                 .text()

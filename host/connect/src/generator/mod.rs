@@ -5,7 +5,9 @@
 //!
 //! Options: `events=N`, the even stream of N events (`seed`, `step_us`, `splits`, and `only=bid` belong to it), or
 //! `set=10k|200k`, a named data set, always of one split; `kind=keys` with `events` and `keys`, records of one number;
-//! `rate=N`, events a second over all readers; `all_columns=true`, to make also what nobody needs and throw it away.
+//! `rate=N`, events a second over all readers; `all_columns=true`, to make also what nobody needs and throw it away;
+//! `preload=true`, to make all rows when a reader is opened and keep them in memory, so that a measurement of what
+//! comes after the source does not hold the source.
 //!
 //! The record is `event_type, ts, person: {..}?, auction: {..}?, bid: {..}?`. With `only=bid` it may also be the bid
 //! itself, where `ts` is another name of `dateTime`. Split `i` belongs to reader `i % parallelism`; a reader of several
@@ -23,6 +25,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pelton_engine::connector::{Poll, Source, SourceProgress, SourceReader};
@@ -139,7 +142,7 @@ impl Generator {
             true => Some(Projection::new(&self.made, &self.needed)?),
             false => None,
         };
-        Ok(Box::new(Reader {
+        let mut reader = Reader {
             pace: self
                 .settings
                 .rate
@@ -152,7 +155,12 @@ impl Generator {
             plan,
             rows: Rows::default(),
             handed_out: 0,
-        }))
+            ready: None,
+        };
+        if self.settings.preload {
+            reader.preload()?;
+        }
+        Ok(Box::new(reader))
     }
 }
 
@@ -175,11 +183,67 @@ struct Reader {
     rows: Rows,
     pace: Option<Pace>,
     handed_out: u64,
+    /// Batches that were made beforehand, each with the splits as they stand behind it.
+    ready: Option<VecDeque<(Batch, Vec<Split>)>>,
 }
 
 impl Reader {
     fn left(&self) -> u64 {
         self.splits.iter().map(|s| s.end - s.position).sum()
+    }
+
+    /// Makes all batches now. The splits stay where they are until the batches are handed out.
+    fn preload(&mut self) -> Result<()> {
+        let begin = self.splits.clone();
+        let mut ready = VecDeque::new();
+        while self.left() > 0 {
+            ready.push_back((self.needed(BATCH_ROWS_MAX)?, self.splits.clone()));
+        }
+        self.splits = begin;
+        self.ready = Some(ready);
+        Ok(())
+    }
+
+    /// The next rows of those that were made beforehand.
+    fn take_ready(&mut self, most: usize) -> Result<Batch> {
+        let next = self.ready.as_mut().and_then(VecDeque::pop_front);
+        let (batch, behind) = next.ok_or_else(|| Error::bug("preloaded rows ended early"))?;
+        let rows = batch.rows();
+        if rows <= most {
+            self.splits = behind;
+            return Ok(batch);
+        }
+        match self.settings.content {
+            // Where the splits stand within a batch is found by taking its beginning again.
+            Content::Nexmark(nexmark) => {
+                self.rows.clear();
+                split::take(&nexmark.layout, &mut self.splits, most, &mut self.rows);
+            }
+            // A batch of keys is of one split, the one that goes on.
+            Content::Keys { .. } => {
+                let mut pairs = self.splits.iter_mut().zip(&behind);
+                if let Some((split, _)) = pairs.find(|(s, b)| s.position < b.position) {
+                    split.position += most as u64;
+                }
+            }
+        }
+        let rest = (batch.slice(most, rows - most), behind);
+        if let Some(ready) = &mut self.ready {
+            ready.push_front(rest);
+        }
+        Ok(batch.slice(0, most))
+    }
+
+    /// The next rows, with the needed columns.
+    fn needed(&mut self, most: usize) -> Result<Batch> {
+        let batch = self.make(most)?;
+        match &self.dropped {
+            None => Ok(batch),
+            Some(dropped) => {
+                let columns = dropped.apply(batch.columns())?;
+                batch.with_columns(columns)
+            }
+        }
     }
 
     fn make(&mut self, most: usize) -> Result<Batch> {
@@ -214,11 +278,10 @@ impl SourceReader for Reader {
             Some(Due::Rows(due)) => most = most.min(usize::try_from(due).unwrap_or(most)),
             None => {}
         }
-        let mut batch = self.make(most)?;
-        if let Some(dropped) = &self.dropped {
-            let columns = dropped.apply(batch.columns())?;
-            batch = batch.with_columns(columns)?;
-        }
+        let batch = match self.ready {
+            Some(_) => self.take_ready(most)?,
+            None => self.needed(most)?,
+        };
         let rows = batch.rows() as u64;
         self.handed_out += rows;
         if let Some(pace) = &mut self.pace {

@@ -14,6 +14,8 @@ pub(super) struct Settings {
     pub(super) rate: Option<u64>,
     /// Whether the columns that nobody needs are made as well.
     pub(super) all_columns: bool,
+    /// Whether all rows are made when a reader is opened.
+    pub(super) preload: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +46,13 @@ const BASE_MS: i64 = 1_709_964_000_000;
 /// The named sets begin ten seconds earlier.
 const SET_BASE_MS: i64 = BASE_MS - 10_000;
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "all_columns",
     "events",
     "keys",
     "kind",
     "only",
+    "preload",
     "rate",
     "seed",
     "set",
@@ -102,6 +105,7 @@ impl Settings {
             content,
             rate,
             all_columns: options.flag("all_columns", false)?,
+            preload: options.flag("preload", false)?,
         })
     }
 }

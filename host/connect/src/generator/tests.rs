@@ -240,9 +240,11 @@ proptest! {
     }
 
     #[test]
-    fn a_restarted_reader_gives_the_rest(stop in 1usize..1_234, rows_max in 1usize..100, splits in 1u32..4) {
-        let splits = splits.to_string();
-        let given = [("events", "1234"), ("splits", splits.as_str())];
+    fn a_restarted_reader_gives_the_rest(
+        stop in 1usize..1_234, rows_max in 1usize..100, splits in 1u32..4, preload in any::<bool>(),
+    ) {
+        let (splits, preload) = (splits.to_string(), preload.to_string());
+        let given = [("events", "1234"), ("splits", splits.as_str()), ("preload", preload.as_str())];
         let generator = generator(&given, &event());
         let whole = all(&given, &event(), 8_192);
         let mut first = generator.reader(0, 1).unwrap();
@@ -356,6 +358,35 @@ fn keys_are_the_reference_and_each_split_has_its_range() {
             .message()
             .contains("makes only key: i64")
     );
+}
+
+#[test]
+fn preloaded_keys_are_left_where_they_were_taken() {
+    let key = Schema::new(vec![field("key")]);
+    let given = [("kind", "keys"), ("events", "1001"), ("preload", "true")];
+    let generator = Generator::new(&options(&given), &key, &key).unwrap();
+    let mut whole = drain(generator.reader(0, 1).unwrap().as_mut(), 8_192);
+    let mut reader = generator.reader(0, 1).unwrap();
+    let Poll::Rows(begin) = reader.poll(Monotonic(0), 300).unwrap() else {
+        panic!("it ends at once");
+    };
+    let mut rest = drain(
+        generator
+            .reader_at(0, 1, &reader.positions())
+            .unwrap()
+            .as_mut(),
+        8_192,
+    );
+    let all = |batches: &mut Vec<Batch>| {
+        let mut keys: Vec<i64> = batches
+            .iter()
+            .flat_map(|b| ints(&b.columns()[0]).to_vec())
+            .collect();
+        keys.sort_unstable();
+        keys
+    };
+    rest.push(begin);
+    assert_eq!(all(&mut rest), all(&mut whole));
 }
 
 #[test]

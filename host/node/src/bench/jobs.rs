@@ -1,0 +1,419 @@
+//! Whole jobs, each in a process of its own: this binary's `run`.
+//! Needs: the summaries of those runs. Two tasks each, as the figures of Flink have them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pelton_engine::connector::{Poll, SourceReader};
+use pelton_model::limits::BATCH_ROWS_MAX;
+use pelton_model::{Error, ErrorCode, Result};
+use serde::Deserialize;
+
+use super::flink::{self, Flink};
+use super::measure::{median, thread_cpu_ns};
+use super::{Bench, Figure};
+use crate::process;
+use crate::settings::Settings;
+use crate::summary::grouped;
+
+const TASKS: u32 = 2;
+/// Events that are kept in memory before the job runs; more do not fit everywhere.
+const PRELOADED: u64 = 4_000_000;
+
+/// A job, and what it is held against.
+struct Job {
+    /// Its section.
+    section: &'static str,
+    name: &'static str,
+    flink: Flink,
+}
+
+const JOBS: [Job; 9] = [
+    nexmark_job("q0", flink::Q0),
+    nexmark_job("q1", flink::Q1),
+    nexmark_job("q2", flink::Q2),
+    nexmark_job("q5", flink::Q5),
+    nexmark_job("q7", flink::Q7),
+    nexmark_job("q22", flink::Q22),
+    user_job("mapfilter", flink::MAP_FILTER),
+    user_job("counter", flink::COUNTER),
+    user_job("window", flink::WINDOW),
+];
+
+const fn nexmark_job(name: &'static str, flink: Flink) -> Job {
+    Job {
+        section: "nexmark",
+        name,
+        flink,
+    }
+}
+
+const fn user_job(name: &'static str, flink: Flink) -> Job {
+    Job {
+        section: "datastream",
+        name,
+        flink,
+    }
+}
+
+/// The names of all jobs.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    JOBS.iter().map(|job| job.name)
+}
+
+/// The names of a section's jobs.
+pub(super) fn names_of(section: &str) -> impl Iterator<Item = &'static str> {
+    let of = JOBS.iter().filter(move |job| job.section == section);
+    of.map(|job| job.name)
+}
+
+/// How the source makes its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// All columns, as Flink's does.
+    AllColumns,
+    /// Those that the job reads.
+    Projected,
+    /// Those that the job reads, before the measurement.
+    Preloaded,
+}
+
+const WAYS: [Way; 3] = [Way::AllColumns, Way::Projected, Way::Preloaded];
+
+impl Job {
+    fn component(&self) -> &'static str {
+        match self.section {
+            "nexmark" => "nexmark",
+            _ => "bench-jobs",
+        }
+    }
+
+    fn params(&self, way: Way, events: u64) -> Vec<(String, String)> {
+        let mut params = match self.section {
+            "nexmark" => vec![
+                ("query", self.name.to_owned()),
+                ("input", format!("generator:{events}")),
+            ],
+            _ => vec![
+                ("job", self.name.to_owned()),
+                ("events", events.to_string()),
+            ],
+        };
+        params.push(("output", "blackhole".to_owned()));
+        // Numbers have one column.
+        if way == Way::AllColumns && self.name != "counter" {
+            params.push(("all_columns", "true".to_owned()));
+        }
+        if way == Way::Preloaded {
+            params.push(("preload", "true".to_owned()));
+        }
+        let owned = params.into_iter().map(|(n, v)| (n.to_owned(), v));
+        owned.collect()
+    }
+
+    fn ways(&self) -> impl Iterator<Item = Way> {
+        let skip = self.name == "counter";
+        WAYS.into_iter()
+            .filter(move |way| !(skip && *way == Way::Projected))
+    }
+}
+
+/// What a run says of itself at its end.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Ran {
+    rows_in: u64,
+    seconds: f64,
+    pub(super) cpu_seconds: f64,
+    seconds_running: f64,
+    cpu_seconds_running: f64,
+    peak_memory_bytes: u64,
+}
+
+/// This binary's `run` on a component.
+fn command(file: &Path, params: &[(String, String)]) -> Result<Command> {
+    let own = std::env::current_exe().map_err(|e| failed("this binary is not to be found", &e))?;
+    let mut command = Command::new(own);
+    let tasks = TASKS.to_string();
+    command.arg("run").arg(file);
+    command.args(["--quiet", "--output", "json", "--parallelism", &tasks]);
+    for (name, value) in params {
+        command.arg("--param").arg(format!("{name}={value}"));
+    }
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+fn failed(what: &str, e: &std::io::Error) -> Error {
+    Error::new(ErrorCode::Io, format!("{what}: {e}"))
+}
+
+/// Runs a job to its end in a process of its own. Errors: what that process says.
+pub(super) fn run(file: &Path, params: &[(String, String)]) -> Result<Ran> {
+    let output = command(file, params)?
+        .output()
+        .map_err(|e| failed("a run cannot be started", &e))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let summary = stdout.lines().last().unwrap_or_default();
+    match serde_json::from_str(summary) {
+        Ok(ran) if output.status.success() => Ok(ran),
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let shown: Vec<String> = params.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            Err(
+                Error::new(ErrorCode::TestFailed, "a job that is measured has failed")
+                    .at("file", file.display())
+                    .at("parameters", shown.join(" "))
+                    .detail(said),
+            )
+        }
+    }
+}
+
+/// CPU nanoseconds that a job's sources take by themselves, read by as many threads as the job has tasks.
+fn source_cpu_ns(file: &Path, params: &[(String, String)], settings: &Settings) -> Result<f64> {
+    let settings = Settings {
+        parallelism: TASKS,
+        ..settings.clone()
+    };
+    let job = super::calls::job(file, params, &settings)?;
+    let readers = job
+        .sources
+        .values()
+        .flat_map(|source| (0..TASKS).map(|task| source.reader(task, TASKS)));
+    let readers: Vec<_> = readers.collect::<Result<_>>()?;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = readers
+            .into_iter()
+            .map(|reader| scope.spawn(|| drain(reader)))
+            .collect();
+        let mut sum = 0;
+        for thread in threads {
+            sum += thread
+                .join()
+                .map_err(|_| Error::bug("a source panicked"))??;
+        }
+        Ok(sum as f64)
+    })
+}
+
+fn drain(mut reader: Box<dyn SourceReader>) -> Result<u64> {
+    let began = thread_cpu_ns()?;
+    while let Poll::Rows(batch) = reader.poll(process::monotonic(), BATCH_ROWS_MAX)? {
+        std::hint::black_box(batch);
+    }
+    Ok(thread_cpu_ns()?.saturating_sub(began))
+}
+
+/// What was measured of a job, made in one way.
+#[derive(Default)]
+struct Measured {
+    /// CPU microseconds an event, of the whole process.
+    cpu: Vec<f64>,
+    /// The same without the start and what was made before.
+    running: Vec<f64>,
+    events_per_second: Vec<f64>,
+    source: Vec<f64>,
+}
+
+pub(super) fn nexmark(bench: &mut Bench<'_>) -> Result<()> {
+    jobs(bench, "nexmark")
+}
+
+pub(super) fn datastream(bench: &mut Bench<'_>) -> Result<()> {
+    jobs(bench, "datastream")
+}
+
+/// All jobs of a section in all ways, in turns.
+fn jobs(bench: &mut Bench<'_>, section: &str) -> Result<()> {
+    let wanted: Vec<&Job> = JOBS
+        .iter()
+        .filter(|job| job.section == section && (bench.wants(section) || bench.wants(job.name)))
+        .collect();
+    let mut cases: Vec<(&Job, Way, Measured)> = Vec::new();
+    for job in &wanted {
+        cases.extend(job.ways().map(|way| (*job, way, Measured::default())));
+    }
+    for round in 1..=bench.rounds {
+        for (job, way, measured) in &mut cases {
+            (bench.progress)(&format!("{}, {way:?}, run {round}", job.name));
+            measure(bench, job, *way, measured)?;
+        }
+    }
+    for (job, way, measured) in cases {
+        report(bench, job, way, measured);
+    }
+    Ok(())
+}
+
+fn events(bench: &Bench<'_>, job: &Job, way: Way) -> u64 {
+    let events = job.flink.events;
+    bench.scaled(match way {
+        Way::Preloaded => events.min(PRELOADED),
+        Way::AllColumns | Way::Projected => events,
+    })
+}
+
+fn measure(bench: &Bench<'_>, job: &Job, way: Way, measured: &mut Measured) -> Result<()> {
+    let file = bench.component(job.component());
+    let events = events(bench, job, way);
+    let ran = run(&file, &job.params(way, events))?;
+    if ran.rows_in != events {
+        let message = format!("a job has read {} of {events} events", ran.rows_in);
+        return Err(Error::bug(message));
+    }
+    let of_events = events as f64;
+    measured.cpu.push(ran.cpu_seconds * 1e6 / of_events);
+    measured
+        .running
+        .push(ran.cpu_seconds_running * 1e6 / of_events);
+    let seconds = match way {
+        Way::Preloaded => ran.seconds_running,
+        Way::AllColumns | Way::Projected => ran.seconds,
+    };
+    measured
+        .events_per_second
+        .push(of_events / seconds.max(1e-9));
+    if way != Way::Preloaded {
+        // The source is even: a fifth of its rows tells what one costs.
+        let events = events / 5;
+        let ns = source_cpu_ns(&file, &job.params(way, events), &bench.settings)?;
+        measured.source.push(ns / 1e3 / events as f64);
+    }
+    Ok(())
+}
+
+fn report(bench: &mut Bench<'_>, job: &Job, way: Way, measured: Measured) {
+    const UNIT: &str = "us an event";
+    let what = match way {
+        Way::AllColumns if job.name == "counter" => "from the source",
+        Way::AllColumns => "all columns",
+        Way::Projected => "projected",
+        Way::Preloaded => "from memory",
+    };
+    let count = grouped(events(bench, job, way));
+    let name = format!("{}, {what}", job.name);
+    let rate = median(measured.events_per_second);
+    let cpu = median(measured.cpu);
+    match way {
+        Way::AllColumns => {
+            let of_cpu = Figure {
+                mark: format!(
+                    "<= {:.3} {UNIT} (1/{} of Flink's {:.3})",
+                    job.flink.mark_us(),
+                    job.flink.factor,
+                    job.flink.cpu_us
+                ),
+                ..Figure::bounded(
+                    format!("{name}, {count} events: CPU"),
+                    cpu,
+                    UNIT,
+                    job.flink.mark_us(),
+                )
+            };
+            bench.add(of_cpu);
+            let times = job.flink.cpu_us / cpu.max(1e-9);
+            bench.add(Figure {
+                mark: format!(">= {} x", job.flink.factor),
+                holds: Some(times >= job.flink.factor),
+                ..Figure::plain(format!("{name}: Flink's CPU to ours"), times, "x")
+            });
+        }
+        Way::Projected => {
+            bench.add(Figure::plain(format!("{name}: CPU"), cpu, UNIT));
+        }
+        Way::Preloaded => {
+            let running = median(measured.running);
+            let name = format!("{name}, {count} events: CPU of the running job");
+            bench.add(Figure::plain(name, running, UNIT));
+        }
+    }
+    if way != Way::Preloaded {
+        let source = median(measured.source);
+        bench.add(Figure::plain(
+            format!("{name}: CPU of the source alone"),
+            source,
+            UNIT,
+        ));
+        bench.add(Figure::plain(
+            format!("{name}: CPU net of the source"),
+            cpu - source,
+            UNIT,
+        ));
+    }
+    bench.add(Figure::plain(
+        format!("{name}: rate"),
+        rate,
+        "events a second",
+    ));
+}
+
+/// From the start of the process to the first line of the job's output, with a compiled component.
+pub(super) fn cold_start(bench: &mut Bench<'_>) -> Result<()> {
+    let folder = super::json::folder()?;
+    let input = folder.path().join("events.jsonl");
+    super::json::write_events(&bench.component("nexmark"), &bench.settings, 100, &input)?;
+    let params = [
+        ("query".to_owned(), "q0".to_owned()),
+        ("input".to_owned(), input.display().to_string()),
+        ("output".to_owned(), "print".to_owned()),
+    ];
+    let mut times = Vec::new();
+    // The first fills the cache of compiled components.
+    for round in 0..=bench.rounds {
+        let took = first_line_ms(command(&bench.component("nexmark"), &params)?)?;
+        if round > 0 {
+            times.push(took);
+        }
+    }
+    let ms = median(times);
+    let name = "cold start to the first line of output";
+    bench.add(Figure::bounded(name, ms, "ms", 60.0));
+    Ok(())
+}
+
+fn first_line_ms(mut command: Command) -> Result<f64> {
+    let began = process::monotonic();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| failed("a run cannot be started", &e))?;
+    let mut line = String::new();
+    let mut took = 0;
+    if let Some(stdout) = child.stdout.take() {
+        let mut stdout = BufReader::new(stdout);
+        let _ = stdout.read_line(&mut line);
+        took = process::monotonic().since(began);
+        let _ = stdout.read_to_end(&mut Vec::new());
+    }
+    let status = child.wait().map_err(|e| failed("a run is lost", &e))?;
+    match status.success() && !line.is_empty() {
+        true => Ok(took as f64 / 1e6),
+        false => Err(Error::new(
+            ErrorCode::TestFailed,
+            "a job that is measured has failed or has printed nothing",
+        )),
+    }
+}
+
+/// The most memory that q0 holds, for some events and for ten times as many.
+pub(super) fn memory(bench: &mut Bench<'_>) -> Result<()> {
+    let file = bench.component("nexmark");
+    let Some(q0) = JOBS.iter().find(|job| job.name == "q0") else {
+        return Ok(());
+    };
+    let few = bench.scaled(2_000_000);
+    let mib = |events| -> Result<f64> {
+        let ran = run(&file, &q0.params(Way::Projected, events))?;
+        Ok(ran.peak_memory_bytes as f64 / f64::from(1 << 20))
+    };
+    let (small, large) = super::measure::in_turns(bench.rounds, || mib(few), || mib(few * 10))?;
+    for (events, peak) in [(few, small), (few * 10, large)] {
+        let name = format!("peak memory of q0, {} events", grouped(events));
+        bench.add(Figure::plain(name, peak, "MiB"));
+    }
+    let name = "peak memory of q0, ten times the events";
+    bench.add(Figure::bounded(name, large / small.max(1e-9), "x", 1.15));
+    Ok(())
+}
