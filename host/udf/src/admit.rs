@@ -23,6 +23,13 @@ pub(crate) fn interface(name: &str) -> String {
 ///
 /// Errors: `NotAComponent`, `ComponentTooLarge`, `ForeignImport`, `WrongWorld`; each says what was found.
 pub fn admit(bytes: &[u8]) -> Result<Vec<String>> {
+    let imports = inspect(bytes)?;
+    validate(bytes)?;
+    Ok(imports)
+}
+
+/// The same, but only from what a component says of itself. Nothing that was not also [`validate`]d may be compiled.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Vec<String>> {
     recognise(bytes)?;
     let (imports, exports) = surface(bytes)?;
     for name in &imports {
@@ -32,6 +39,14 @@ pub fn admit(bytes: &[u8]) -> Result<Vec<String>> {
         check_export(wanted, &exports)?;
     }
     Ok(imports)
+}
+
+/// Errors: `NotAComponent`, where anything within is not valid.
+pub(crate) fn validate(bytes: &[u8]) -> Result<()> {
+    Validator::new()
+        .validate_all(bytes)
+        .map(|_| ())
+        .map_err(|e| malformed(&e))
 }
 
 fn not_a_component(what: impl Into<String>) -> Error {
@@ -80,15 +95,13 @@ fn recognise(bytes: &[u8]) -> Result<()> {
     Err(not_a_component(what).help(HELP))
 }
 
-/// The names of the outermost imports and exports of instances and functions, of a component that is valid as a whole.
+/// The names of the outermost imports and exports of instances and functions.
 fn surface(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
     let mut imports = Vec::new();
     let mut exports = Vec::new();
-    let mut validator = Validator::new();
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|e| malformed(&e))?;
-        validator.payload(&payload).map_err(|e| malformed(&e))?;
         match &payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),

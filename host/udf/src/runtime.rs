@@ -27,7 +27,7 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use crate::admit::admit;
+use crate::admit::{inspect, validate};
 use crate::component::Component;
 use crate::sandbox::guest::State;
 use crate::sandbox::limits::TABLE_ELEMENTS_MAX;
@@ -103,9 +103,9 @@ impl Runtime {
     }
 
     /// A component from its bytes: checked, then taken from the cache or compiled.
-    /// Errors: those of [`admit`]; `CompileFailed`; `WrongWorld` where a function's type is not the contract's.
+    /// Errors: those of [`admit`](crate::admit); `CompileFailed`; `WrongWorld` where a function's type is not the contract's.
     pub fn load(&self, bytes: &[u8]) -> Result<Arc<Component>> {
-        let imports = admit(bytes)?;
+        let imports = inspect(bytes)?;
         let digest = blake3::hash(bytes);
         let cached = self
             .cache
@@ -114,6 +114,8 @@ impl Runtime {
         let compiled = match cached {
             Some(compiled) => compiled,
             None => {
+                // What is in the cache was valid when it was put there.
+                validate(bytes)?;
                 let compiled = wasmtime::component::Component::from_binary(&self.engine, bytes)
                     .map_err(|e| {
                         Error::new(
