@@ -2,7 +2,13 @@
 //! Needs: `pelton`, named by `PELTON_BIN` or built at `target/debug/pelton`. Refuses: to look inside.
 
 #[cfg(test)]
+mod bad_components;
+#[cfg(test)]
 mod bad_files;
+#[cfg(test)]
+mod bad_functions;
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
@@ -11,6 +17,10 @@ mod components;
 mod examples;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod misbehaving;
 #[cfg(test)]
 mod new_project;
 #[cfg(test)]

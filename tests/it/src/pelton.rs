@@ -107,6 +107,34 @@ impl Ended {
     }
 }
 
+/// A build. All share one folder, so that the SDK is compiled once.
+pub(crate) fn built_in_common(mut command: Command) -> Ended {
+    let this = std::env::current_exe().unwrap();
+    let target = this
+        .ancestors()
+        .find(|p| p.ends_with("debug"))
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("guest");
+    command.env("CARGO_TARGET_DIR", target);
+    // The toolchain lives in the real home.
+    for name in ["CARGO_HOME", "RUSTUP_HOME"] {
+        if std::env::var_os(name).is_none() {
+            let folder = if name == "CARGO_HOME" {
+                ".cargo"
+            } else {
+                ".rustup"
+            };
+            command.env(
+                name,
+                Path::new(&std::env::var_os("HOME").unwrap()).join(folder),
+            );
+        }
+    }
+    Ended::of(command.output().unwrap())
+}
+
 fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PELTON_BIN") {
         return path.into();

@@ -1,36 +1,6 @@
 //! From `pelton new` to a result: a project of each template is built, tested and checked, as a user does it.
 
-use std::process::Command;
-
-use crate::pelton::{Ended, Place};
-
-/// Builds share one folder, so that the SDK is compiled once.
-fn built_in_common(mut command: Command) -> Ended {
-    let this = std::env::current_exe().unwrap();
-    let target = this
-        .ancestors()
-        .find(|p| p.ends_with("debug"))
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("guest");
-    command.env("CARGO_TARGET_DIR", target);
-    // The toolchain lives in the real home.
-    for name in ["CARGO_HOME", "RUSTUP_HOME"] {
-        if std::env::var_os(name).is_none() {
-            let folder = if name == "CARGO_HOME" {
-                ".cargo"
-            } else {
-                ".rustup"
-            };
-            command.env(
-                name,
-                std::path::Path::new(&std::env::var_os("HOME").unwrap()).join(folder),
-            );
-        }
-    }
-    Ended::of(command.output().unwrap())
-}
+use crate::pelton::{Place, built_in_common};
 
 #[test]
 fn every_template_builds_and_passes_its_own_cases() {

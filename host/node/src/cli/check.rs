@@ -9,6 +9,7 @@ use crate::report::{Exit, Failure, Outcome};
 use crate::wire_up::{Accepted, accept, parse_params};
 
 use super::Session;
+use super::run::SettingsArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -18,11 +19,13 @@ pub(super) struct CheckArgs {
     /// A parameter of the job
     #[arg(long, value_name = "NAME=VALUE")]
     param: Vec<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
 /// All files are looked at; the first that is refused decides the exit code.
 pub(super) fn run(args: &CheckArgs, session: &Session) -> Outcome {
-    let settings = session.settings()?;
+    let settings = args.settings.load(session.flags())?;
     let params = parse_params(&args.param)?;
     let (mut exit, mut text, mut items) = (Exit::DONE, String::new(), Vec::<Value>::new());
     for file in &args.files {
