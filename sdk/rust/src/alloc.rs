@@ -26,7 +26,9 @@ struct Lists {
 unsafe impl Sync for Lists {}
 
 #[global_allocator]
-static LISTS: Lists = Lists { first: UnsafeCell::new([null_mut(); SMALL_MAX / GRAIN + 1]) };
+static LISTS: Lists = Lists {
+    first: UnsafeCell::new([null_mut(); SMALL_MAX / GRAIN + 1]),
+};
 
 #[inline(always)]
 fn is_small(layout: Layout) -> bool {

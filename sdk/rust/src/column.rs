@@ -441,7 +441,10 @@ impl Buffer {
 /// There are as many bytes to read and to write.
 #[inline(always)]
 unsafe fn move_as<T: Plain>(from: *const u8, to: *mut u8) {
-    unsafe { to.cast::<T>().write_unaligned(from.cast::<T>().read_unaligned()) }
+    unsafe {
+        to.cast::<T>()
+            .write_unaligned(from.cast::<T>().read_unaligned())
+    }
 }
 
 /// The bytes of whole values, in order.

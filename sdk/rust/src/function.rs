@@ -2,6 +2,7 @@
 //! compiler has made for its closure.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use crate::metrics::{self, Counter, Gauge};
 use crate::params::Params;
 use crate::place;
 use crate::record::{Emit, Record};
-use crate::value::{ColumnBuilder, Schema, Value, top_fields};
+use crate::value::{COLUMNS, ColumnBuilder, Schema, Value, top_fields};
 
 pub(crate) mod aggregate;
 pub(crate) mod keyed;
@@ -143,6 +144,8 @@ pub(crate) struct Input<'a> {
     pub(crate) origin: Option<&'a Rc<Vec<u32>>>,
     /// Bytes of output after which the step stops.
     pub(crate) budget: usize,
+    /// Whether the budget was found passed.
+    pub(crate) is_full: Cell<bool>,
 }
 
 impl<'a> Input<'a> {
@@ -181,7 +184,10 @@ impl<'a> Input<'a> {
     /// Whether to go on after a row: not beyond the budget, unless the next row comes from the same row of the batch.
     #[inline(always)]
     pub(crate) fn goes_on(&self, row: usize, bytes: impl FnOnce() -> usize) -> bool {
-        row % 16 != 15 || bytes() < self.budget || !self.is_last_of_origin(row)
+        if row % 16 == 15 && bytes() >= self.budget {
+            self.is_full.set(true);
+        }
+        !self.is_full.get() || !self.is_last_of_origin(row)
     }
 
     #[cold]
@@ -281,7 +287,7 @@ impl<U: Record> SideBuffer for SideOf<U> {
         self.builder.bytes()
     }
     fn finish(&mut self, port: u32) -> SideRows {
-        let mut columns = Vec::new();
+        let mut columns = Vec::with_capacity(COLUMNS);
         U::row_finish(&mut self.builder, &mut columns);
         SideRows {
             port,
@@ -413,7 +419,7 @@ impl<U: Record> Out<U> {
         &mut self,
         parent_time: impl Fn(u32) -> i64,
     ) -> (usize, Vec<u32>, Vec<Column>, Option<Vec<u8>>) {
-        let mut columns = Vec::new();
+        let mut columns = Vec::with_capacity(COLUMNS);
         U::row_finish(&mut self.builder, &mut columns);
         let parents = std::mem::take(&mut self.parents);
         let times = self.times.take().map(|mut own| {

@@ -30,10 +30,10 @@
 
 extern crate self as pelton;
 
-#[doc(hidden)]
-pub mod bindings;
 #[cfg(target_family = "wasm")]
 mod alloc;
+#[doc(hidden)]
+pub mod bindings;
 mod column;
 mod connectors;
 mod digest;

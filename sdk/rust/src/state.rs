@@ -11,7 +11,7 @@ use crate::bindings::pelton::job::types::Slots;
 use crate::column::{Cursor, Held, Row, bits_of};
 use crate::error::Result;
 use crate::metrics::{self, Counter, Declared, Gauge};
-use crate::value::{Schema, Value};
+use crate::value::{COLUMNS, Schema, Value};
 
 const UNCHANGED: u8 = 0;
 const SET: u8 = 1;
@@ -249,7 +249,7 @@ impl<T: Value> Cells for ValueCells<T> {
                 rows += 1;
             }
         }
-        let mut columns = Vec::new();
+        let mut columns = Vec::with_capacity(COLUMNS);
         T::row_finish(&mut builder, &mut columns);
         let marks = std::mem::take(&mut values.marks);
         Some(StateChange {

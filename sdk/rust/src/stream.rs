@@ -178,6 +178,19 @@ impl<T: Record, V: Record> Stream<T, V> {
         })
     }
 
+    /// Makes one row or none of each.
+    pub fn filter_map<U: Record + Emit<U>>(
+        self,
+        name: &str,
+        f: impl Fn(V::Ref<'_>) -> Option<U> + 'static,
+    ) -> Stream<U> {
+        self.flat_map(name, move |row, out: &mut Out<U>| {
+            if let Some(made) = f(row) {
+                out.emit(made);
+            }
+        })
+    }
+
     /// Makes any number of rows of each.
     pub fn flat_map<U: Record>(
         self,

@@ -83,6 +83,9 @@ pub trait ColumnBuilder: Default + 'static {
     }
 }
 
+/// Columns for which a list of them has room from the start.
+pub(crate) const COLUMNS: usize = 8;
+
 pub(crate) fn node(name: &str, data_type: DataType) -> WitField {
     WitField {
         name: name.to_owned(),

@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::place;
 use crate::record::{Record, RefOf};
 use crate::time::Timestamp;
-use crate::value::Value;
+use crate::value::{COLUMNS, Value};
 
 /// A span of event time, `[start, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +102,7 @@ fn values<T: Value>(slots: &Slots) -> Result<impl Iterator<Item = Option<T>>> {
 fn slots<T: Value>(values: &[T]) -> Slots {
     let mut builder = T::Builder::default();
     values.iter().for_each(|v| T::push(&mut builder, v.lend()));
-    let mut columns = Vec::new();
+    let mut columns = Vec::with_capacity(COLUMNS);
     T::row_finish(&mut builder, &mut columns);
     Slots {
         rows: values.len() as u32,

@@ -4,6 +4,7 @@
 //! a level. A selection, or rows that come from others, only change the level's *map*: for each row, where it stands in
 //! the level's columns. A column is moved only where a function reads fields of two levels, or where it leaves.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::transform::row_bytes;
@@ -87,16 +88,19 @@ impl Segment {
     pub(crate) fn run(&self, functions: &[Function], rows: Batch, budget: usize) -> Result<Reply> {
         let all = rows.rows as usize;
         let mut run = Run {
-            levels: vec![Level {
-                columns: rows.columns,
-                rows: all,
-                map: None,
-            }],
+            levels: Vec::with_capacity(1 + self.steps.len()),
             rows: all,
         };
+        run.levels.push(Level {
+            columns: rows.columns,
+            rows: all,
+            map: None,
+        });
         let mut consumed = all;
         let mut sides: Vec<(u32, SideRows)> = Vec::new();
-        let mut after: Vec<(usize, Map)> = Vec::with_capacity(self.steps.len());
+        let mut step_rows = Vec::with_capacity(self.steps.len());
+        // Where the rows out of each function come from, where that is not the same row.
+        let mut origins: Vec<(u32, Rc<Vec<u32>>)> = Vec::new();
         for (number, step) in (0u32..).zip(&self.steps) {
             let Some(Function::Step(_, function)) = functions.get(step.function) else {
                 continue;
@@ -114,12 +118,15 @@ impl Segment {
                 (number, side)
             }));
             run.take(made);
-            after.push((run.rows, run.origin().cloned()));
+            step_rows.push(run.rows as u32);
+            origins.extend(run.origin().map(|map| (number, Rc::clone(map))));
         }
-        let step_rows = after
-            .iter()
-            .map(|(rows, map)| before_row(map.as_deref(), *rows, consumed))
-            .collect();
+        if consumed < all {
+            for (number, rows) in (0u32..).zip(&mut step_rows) {
+                let map = origins.iter().find(|(step, _)| *step == number);
+                *rows = before_row(map.map(|(_, map)| map.as_slice()), *rows as usize, consumed);
+            }
+        }
         let mut outputs = Vec::with_capacity(1 + sides.len());
         if run.rows > 0 {
             outputs.push(self.output(&mut run));
@@ -138,10 +145,7 @@ impl Segment {
 
     /// What leaves the last function.
     fn output(&self, run: &mut Run) -> Output {
-        let mut columns = Vec::new();
-        for place in &self.made {
-            run.take_columns(place, &mut columns);
-        }
+        let columns = run.take_made(&self.made);
         let times = self.times.and_then(|level| {
             let schema = vec![crate::value::node(
                 "time",
@@ -281,6 +285,13 @@ struct Level {
     map: Map,
 }
 
+impl Level {
+    /// Whether the rows at hand are those of the columns.
+    fn is_whole(&self, rows: usize) -> bool {
+        self.map.is_none() && self.rows == rows
+    }
+}
+
 struct Run {
     levels: Vec<Level>,
     rows: usize,
@@ -306,6 +317,7 @@ impl Run {
             rows: self.rows,
             origin: self.origin(),
             budget,
+            is_full: Cell::new(false),
         };
         let mixed;
         match &step.direct {
@@ -354,10 +366,29 @@ impl Run {
         gather(&place.schema, &mut columns, rows, out);
     }
 
+    /// The columns of all these fields, taken out.
+    fn take_made(&mut self, made: &[Place]) -> Vec<Column> {
+        let number = made.first().map_or(0, |place| place.level);
+        let nodes = made
+            .iter()
+            .flat_map(|place| place.nodes.iter().map(|node| (place.level, *node)));
+        if let Some(level) = self.levels.get_mut(number) {
+            let all = (0..level.columns.len() as u32).map(|node| (number, node));
+            if number > 0 && level.is_whole(self.rows) && nodes.eq(all) {
+                return std::mem::take(&mut level.columns);
+            }
+        }
+        let mut columns = Vec::with_capacity(made.len());
+        for place in made {
+            self.take_columns(place, &mut columns);
+        }
+        columns
+    }
+
     /// As `copy_columns`, but columns that are as they should be are moved out.
     fn take_columns(&mut self, place: &Place, out: &mut Vec<Column>) {
         match self.levels.get_mut(place.level) {
-            Some(level) if level.map.is_none() && level.rows == self.rows => {
+            Some(level) if level.is_whole(self.rows) => {
                 for node in &place.nodes {
                     if let Some(column) = level.columns.get_mut(*node as usize) {
                         out.push(Column {
@@ -433,7 +464,7 @@ fn compose(map: Option<&Rc<Vec<u32>>>, rows: &[u32]) -> Vec<u32> {
 }
 
 /// How many of `rows` rows come from before row `end` of the call's batch.
-fn before_row(map: Option<&Vec<u32>>, rows: usize, end: usize) -> u32 {
+fn before_row(map: Option<&[u32]>, rows: usize, end: usize) -> u32 {
     match map {
         None => rows.min(end) as u32,
         Some(map) => map

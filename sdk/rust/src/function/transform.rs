@@ -11,7 +11,7 @@ use crate::gather::gather;
 use crate::key::Key;
 use crate::record::{Emit, Record};
 use crate::time::Timestamp;
-use crate::value::{ColumnBuilder, Schema, top_fields};
+use crate::value::{COLUMNS, ColumnBuilder, Schema, top_fields};
 
 macro_rules! step {
     ($(#[$doc:meta])* $name:ident<$($of:ident),*>) => {
@@ -68,7 +68,7 @@ fn one_each<V: Record, U: Record>(
         push(&mut builder, row)?;
         Ok(input.goes_on(i, || builder.bytes()))
     })?;
-    let mut columns = Vec::new();
+    let mut columns = Vec::with_capacity(COLUMNS);
     U::row_finish(&mut builder, &mut columns);
     Ok(Ran {
         made: Made::Rows {
@@ -150,7 +150,7 @@ impl<V: Record, U: Record, F: Fn(&Columns<'_, V>, &mut U::Builder)> Step for Map
                 input.rows
             )));
         }
-        let mut columns = Vec::new();
+        let mut columns = Vec::with_capacity(COLUMNS);
         U::row_finish(&mut builder, &mut columns);
         Ok(Ran {
             made: Made::Rows {
@@ -256,7 +256,7 @@ impl<V: Record, K: Key, F: Fn(V::Ref<'_>) -> K> Step for KeyStep<V, K, F> {
             (self.f)(row).push_key(&mut builder);
             Ok(true)
         })?;
-        let mut columns = Vec::new();
+        let mut columns = Vec::with_capacity(COLUMNS);
         K::finish(&mut builder, &mut columns);
         Ok(Ran {
             made: Made::Rows {
