@@ -20,6 +20,7 @@ use crate::operators::select::SelectOperator;
 use crate::operators::sink::SinkOperator;
 use crate::operators::timestamps::TimestampsOperator;
 use crate::operators::transform::{Member, TransformOperator};
+use crate::operators::window::WindowOperator;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
 use crate::task::{Head, Inlet, Task};
@@ -55,25 +56,45 @@ pub struct TaskParts<'a> {
 /// Whether a chain calls users' functions.
 #[must_use]
 pub fn needs_functions(graph: &JobGraph, spec: &TaskSpec) -> bool {
-    spec.operators.iter().filter_map(|id| graph.operator(*id)).any(|op| match &op.body {
-        Body::Transform(_) | Body::Process(_) => true,
-        Body::Window(w) => matches!(w.function, pelton_model::graph::WindowFunction::Aggregate { .. }),
-        _ => false,
-    })
+    spec.operators
+        .iter()
+        .filter_map(|id| graph.operator(*id))
+        .any(|op| match &op.body {
+            Body::Transform(_) | Body::Process(_) => true,
+            Body::Window(w) => matches!(
+                w.function,
+                pelton_model::graph::WindowFunction::Aggregate { .. }
+            ),
+            _ => false,
+        })
 }
 
 /// The runs of operators that become one node each, in the order of the chain: chained functions without state are
 /// fused where each is the only reader of the one above.
 #[must_use]
 pub fn fuse(graph: &JobGraph, operators: &[OperatorId]) -> Vec<Vec<OperatorId>> {
-    let is_transform = |id: OperatorId| graph.operator(id).is_some_and(|op| matches!(op.body, Body::Transform(_)));
+    let is_transform = |id: OperatorId| {
+        graph
+            .operator(id)
+            .is_some_and(|op| matches!(op.body, Body::Transform(_)))
+    };
     let mut runs: Vec<Vec<OperatorId>> = Vec::new();
     for id in operators {
         let above = graph.edges_into(*id).next();
-        let only_reader = above.is_some_and(|e| e.source.1 == 0 && graph.edges_from(e.source.0).filter(|o| o.source.1 == 0).count() == 1);
-        let run = above.filter(|_| only_reader && is_transform(*id)).and_then(|e| {
-            runs.iter_mut().find(|r| r.last() == Some(&e.source.0) && is_transform(e.source.0))
+        let only_reader = above.is_some_and(|e| {
+            e.source.1 == 0
+                && graph
+                    .edges_from(e.source.0)
+                    .filter(|o| o.source.1 == 0)
+                    .count()
+                    == 1
         });
+        let run = above
+            .filter(|_| only_reader && is_transform(*id))
+            .and_then(|e| {
+                runs.iter_mut()
+                    .find(|r| r.last() == Some(&e.source.0) && is_transform(e.source.0))
+            });
         match run {
             Some(run) => run.push(*id),
             None => runs.push(vec![*id]),
@@ -85,7 +106,11 @@ pub fn fuse(graph: &JobGraph, operators: &[OperatorId]) -> Vec<Vec<OperatorId>> 
 /// Makes a task. Errors: a plan that does not fit its graph (a bug), a connector that refuses.
 pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Result<Task> {
     let runs = fuse(job.graph, &spec.operators);
-    let builder = Builder { job, spec, runs: &runs };
+    let builder = Builder {
+        job,
+        spec,
+        runs: &runs,
+    };
     let mut nodes = Vec::new();
     let mut heads = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -93,10 +118,24 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
     }
     let mut exits = Vec::new();
     for (position, output) in spec.outputs.iter().enumerate() {
-        let edge = job.graph.edges.get(output.edge as usize).ok_or_else(|| Error::bug("a plan names an edge that is not there"))?;
-        let senders = output.channels.iter().filter_map(|c| parts.senders.remove(c)).collect();
+        let edge = job
+            .graph
+            .edges
+            .get(output.edge as usize)
+            .ok_or_else(|| Error::bug("a plan names an edge that is not there"))?;
+        let senders = output
+            .channels
+            .iter()
+            .filter_map(|c| parts.senders.remove(c))
+            .collect();
         let schema = stream(job.needs, edge)?;
-        exits.push(Partitioner::new(&edge.partition, schema, senders, spec.max_parallelism, u64::from(spec.task.index))?);
+        exits.push(Partitioner::new(
+            &edge.partition,
+            schema,
+            senders,
+            spec.max_parallelism,
+            u64::from(spec.task.index),
+        )?);
         let (node, port) = builder.exit_port(edge)?;
         if let Some(targets) = nodes.get_mut(node).map(|n| &mut n.targets) {
             at(targets, port).push(Target::Exit(position));
@@ -104,7 +143,14 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
     }
     let inlets = builder.join(&mut nodes, &mut parts)?;
     let functions = parts.functions.unwrap_or_else(|| Box::new(NoFunctions));
-    Ok(Task::new(Chain::new(nodes, exits), heads, inlets, functions, job.limits.clone(), job.batch_rows))
+    Ok(Task::new(
+        Chain::new(nodes, exits),
+        heads,
+        inlets,
+        functions,
+        job.limits.clone(),
+        job.batch_rows,
+    ))
 }
 
 fn at(targets: &mut Vec<Vec<Target>>, port: usize) -> &mut Vec<Target> {
@@ -112,12 +158,17 @@ fn at(targets: &mut Vec<Vec<Target>>, port: usize) -> &mut Vec<Target> {
         targets.resize_with(port + 1, Vec::new);
     }
     // Just made long enough.
-    #[expect(clippy::indexing_slicing, reason = "the line above makes it long enough")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the line above makes it long enough"
+    )]
     &mut targets[port]
 }
 
 fn stream<'a>(needs: &'a Needs, edge: &Edge) -> Result<&'a Schema> {
-    needs.stream(edge.source.0, edge.source.1).ok_or_else(|| Error::bug("a stream without a schema"))
+    needs
+        .stream(edge.source.0, edge.source.1)
+        .ok_or_else(|| Error::bug("a stream without a schema"))
 }
 
 struct Builder<'a> {
@@ -128,28 +179,44 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn spec_of(&self, id: OperatorId) -> Result<&Spec> {
-        self.job.graph.operator(id).ok_or_else(|| Error::bug("a plan names an operator that is not there"))
+        self.job
+            .graph
+            .operator(id)
+            .ok_or_else(|| Error::bug("a plan names an operator that is not there"))
     }
 
     fn input(&self, id: OperatorId, input: u32) -> Result<&Schema> {
-        self.job.needs.input(self.job.graph, id, input).ok_or_else(|| Error::bug("an input without a schema"))
+        self.job
+            .needs
+            .input(self.job.graph, id, input)
+            .ok_or_else(|| Error::bug("an input without a schema"))
     }
 
     fn output(&self, id: OperatorId) -> Result<&Schema> {
-        self.job.needs.stream(id, 0).ok_or_else(|| Error::bug("an operator without an output"))
+        self.job
+            .needs
+            .stream(id, 0)
+            .ok_or_else(|| Error::bug("an operator without an output"))
     }
 
     fn members(&self, run: &[OperatorId], parts: &TaskParts<'_>) -> Result<Vec<Member>> {
         run.iter()
             .map(|id| {
                 let op = self.spec_of(*id)?;
-                let Body::Transform(spec) = &op.body else { return Err(Error::bug("only functions are fused")) };
+                let Body::Transform(spec) = &op.body else {
+                    return Err(Error::bug("only functions are fused"));
+                };
                 Ok(self.member(op, spec, parts.metrics.get(id)))
             })
             .collect()
     }
 
-    fn member(&self, op: &Spec, spec: &Transform, metrics: Option<&Arc<OperatorMetrics>>) -> Member {
+    fn member(
+        &self,
+        op: &Spec,
+        spec: &Transform,
+        metrics: Option<&Arc<OperatorMetrics>>,
+    ) -> Member {
         Member {
             name: op.name.clone(),
             spec: spec.clone(),
@@ -158,45 +225,104 @@ impl Builder<'_> {
         }
     }
 
-    fn node(&self, index: usize, run: &[OperatorId], parts: &TaskParts<'_>, heads: &mut Vec<Head>) -> Result<Node> {
+    fn node(
+        &self,
+        index: usize,
+        run: &[OperatorId],
+        parts: &TaskParts<'_>,
+        heads: &mut Vec<Head>,
+    ) -> Result<Node> {
         let first = *run.first().ok_or_else(|| Error::bug("an empty run"))?;
         let last = *run.last().unwrap_or(&first);
         let op = self.spec_of(first)?;
         // Fused functions count for themselves.
-        let own = parts.metrics.get(&first).filter(|_| !matches!(op.body, Body::Transform(_)));
+        let own = parts
+            .metrics
+            .get(&first)
+            .filter(|_| !matches!(op.body, Body::Transform(_)));
         let metrics = own.cloned().unwrap_or_else(OperatorMetrics::new);
         let declared: Vec<Schema> = op.outputs.iter().map(|o| o.schema.clone()).collect();
         let operator: Option<Box<dyn Operator>> = match &op.body {
             Body::Source(_) => {
-                let source = self.job.sources.get(&first).ok_or_else(|| Error::bug("a source that was not opened"))?;
+                let source = self
+                    .job
+                    .sources
+                    .get(&first)
+                    .ok_or_else(|| Error::bug("a source that was not opened"))?;
                 let reader = source.reader(self.spec.task.index, self.spec.parallelism)?;
-                heads.push(Head { node: index, reader, metrics: Arc::clone(&metrics) });
+                heads.push(Head {
+                    node: index,
+                    reader,
+                    metrics: Arc::clone(&metrics),
+                });
                 None
             }
             Body::Sink(c) => {
-                let sink = self.job.sinks.get(&first).ok_or_else(|| Error::bug("a sink that was not opened"))?;
+                let sink = self
+                    .job
+                    .sinks
+                    .get(&first)
+                    .ok_or_else(|| Error::bug("a sink that was not opened"))?;
                 let writer = sink.writer(self.spec.task.index, self.spec.parallelism)?;
-                Some(Box::new(SinkOperator::new(writer, self.input(first, 0)?, &c.schema)?))
+                Some(Box::new(SinkOperator::new(
+                    writer,
+                    self.input(first, 0)?,
+                    &c.schema,
+                )?))
             }
-            Body::Timestamps(t) => Some(Box::new(TimestampsOperator::new(t, self.input(first, 0)?, self.output(first)?)?)),
-            Body::Select(s) => Some(Box::new(SelectOperator::new(s, self.input(first, 0)?, self.output(first)?)?)),
+            Body::Timestamps(t) => Some(Box::new(TimestampsOperator::new(
+                t,
+                self.input(first, 0)?,
+                self.output(first)?,
+            )?)),
+            Body::Select(s) => Some(Box::new(SelectOperator::new(
+                s,
+                self.input(first, 0)?,
+                self.output(first)?,
+            )?)),
             Body::Transform(_) => {
                 let members = self.members(run, parts)?;
-                Some(Box::new(TransformOperator::new(members, self.input(first, 0)?, self.output(last)?)?))
+                Some(Box::new(TransformOperator::new(
+                    members,
+                    self.input(first, 0)?,
+                    self.output(last)?,
+                )?))
             }
             Body::Process(p) => {
-                let inputs = (0..p.inputs.len()).map(|i| self.input(first, i as u32).cloned()).collect::<Result<Vec<_>>>()?;
-                Some(Box::new(ProcessOperator::new(p, &op.name, &inputs, &declared)?))
+                let inputs = (0..p.inputs.len())
+                    .map(|i| self.input(first, i as u32).cloned())
+                    .collect::<Result<Vec<_>>>()?;
+                Some(Box::new(ProcessOperator::new(
+                    p, &op.name, &inputs, &declared,
+                )?))
             }
-            Body::Window(_) => return Err(Error::bug("windows")),
-            Body::Opaque { kind, .. } => return Err(Error::bug(format!("nobody makes operators of kind '{kind}'"))),
+            Body::Window(w) => Some(Box::new(WindowOperator::new(
+                w,
+                &op.name,
+                self.input(first, 0)?,
+                &declared,
+            )?)),
+            Body::Opaque { kind, .. } => {
+                return Err(Error::bug(format!(
+                    "nobody makes operators of kind '{kind}'"
+                )));
+            }
         };
-        Ok(Node { name: op.name.clone(), operator, metrics, channels: Vec::new(), targets: Vec::new() })
+        Ok(Node {
+            name: op.name.clone(),
+            operator,
+            metrics,
+            channels: Vec::new(),
+            targets: Vec::new(),
+        })
     }
 
     /// The node that holds an operator.
     fn node_of(&self, id: OperatorId) -> Result<usize> {
-        self.runs.iter().position(|r| r.contains(&id)).ok_or_else(|| Error::bug("an operator is not in its chain"))
+        self.runs
+            .iter()
+            .position(|r| r.contains(&id))
+            .ok_or_else(|| Error::bug("an operator is not in its chain"))
     }
 
     /// The node and port on which an edge leaves.
@@ -207,18 +333,42 @@ impl Builder<'_> {
         if !matches!(self.spec_of(edge.source.0)?.body, Body::Transform(_)) {
             return Ok((node, edge.source.1 as usize));
         }
-        let before = run.iter().take(step).map(|id| Ok(self.spec_of(*id)?.outputs.len().saturating_sub(1))).sum::<Result<usize>>()?;
-        Ok((node, if edge.source.1 == 0 { 0 } else { before + edge.source.1 as usize }))
+        let before = run
+            .iter()
+            .take(step)
+            .map(|id| Ok(self.spec_of(*id)?.outputs.len().saturating_sub(1)))
+            .sum::<Result<usize>>()?;
+        Ok((
+            node,
+            if edge.source.1 == 0 {
+                0
+            } else {
+                before + edge.source.1 as usize
+            },
+        ))
     }
 
     /// Gives each way into each operator its channel: those of this chain, and those of other tasks.
     fn join(&self, nodes: &mut [Node], parts: &mut TaskParts<'_>) -> Result<Vec<Inlet>> {
         let mut inlets = Vec::new();
         for (node, run) in self.runs.iter().enumerate() {
-            let Some(first) = run.first().copied() else { continue };
-            let edges: Vec<(u32, &Edge)> =
-                self.job.graph.edges.iter().enumerate().filter(|(_, e)| e.target.0 == first).map(|(i, e)| (i as u32, e)).collect();
-            let inputs = edges.iter().map(|(_, e)| e.target.1 as usize + 1).max().unwrap_or(0);
+            let Some(first) = run.first().copied() else {
+                continue;
+            };
+            let edges: Vec<(u32, &Edge)> = self
+                .job
+                .graph
+                .edges
+                .iter()
+                .enumerate()
+                .filter(|(_, e)| e.target.0 == first)
+                .map(|(i, e)| (i as u32, e))
+                .collect();
+            let inputs = edges
+                .iter()
+                .map(|(_, e)| e.target.1 as usize + 1)
+                .max()
+                .unwrap_or(0);
             let mut channels = vec![0usize; inputs];
             for (index, edge) in edges {
                 let input = edge.target.1 as usize;
@@ -229,12 +379,26 @@ impl Builder<'_> {
                 match self.spec.inputs.iter().find(|i| i.edge == index) {
                     Some(outside) => {
                         for id in &outside.channels {
-                            let receiver = parts.receivers.remove(id).ok_or_else(|| Error::bug("a channel without an end"))?;
-                            inlets.push(Inlet { entry: Entry { node, input, channel: next(1) }, receiver });
+                            let receiver = parts
+                                .receivers
+                                .remove(id)
+                                .ok_or_else(|| Error::bug("a channel without an end"))?;
+                            inlets.push(Inlet {
+                                entry: Entry {
+                                    node,
+                                    input,
+                                    channel: next(1),
+                                },
+                                receiver,
+                            });
                         }
                     }
                     None => {
-                        let entry = Entry { node, input, channel: next(1) };
+                        let entry = Entry {
+                            node,
+                            input,
+                            channel: next(1),
+                        };
                         let (from, port) = self.exit_port(edge)?;
                         if let Some(n) = nodes.get_mut(from) {
                             at(&mut n.targets, port).push(Target::Inner(entry));
