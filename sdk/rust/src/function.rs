@@ -2,7 +2,6 @@
 //! compiler has made for its closure.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -144,12 +143,11 @@ pub(crate) struct Input<'a> {
     pub(crate) origin: Option<&'a Rc<Vec<u32>>>,
     /// Bytes of output after which the step stops.
     pub(crate) budget: usize,
-    /// Whether the budget was found passed.
-    pub(crate) is_full: Cell<bool>,
 }
 
 impl<'a> Input<'a> {
-    /// Calls `each` with every row until it says false. Answers how many rows are done.
+    /// Calls `each` with every row. Answers how many rows are done: once `each` says that its output is full, those up to
+    /// where the next row comes from another row of the call's batch.
     #[inline(always)]
     pub(crate) fn each<V: Value>(
         &self,
@@ -157,6 +155,7 @@ impl<'a> Input<'a> {
     ) -> Result<usize> {
         let columns = V::row_resolve(&mut Cursor::new(self.columns, self.plan), self.physical)?;
         place::enter(self.origin);
+        let mut is_full = false;
         for i in 0..self.rows {
             let at = match self.map {
                 None => i,
@@ -167,8 +166,12 @@ impl<'a> Input<'a> {
             };
             place::set(i);
             match each(i, V::read(&columns, row)) {
-                Ok(true) => {}
-                Ok(false) => return Ok(i + 1),
+                Ok(full) => {
+                    is_full |= full;
+                    if is_full && self.is_last_of_origin(i) {
+                        return Ok(i + 1);
+                    }
+                }
                 Err(e) => return Err(e.at_row(self.origin_of(i))),
             }
         }
@@ -181,13 +184,10 @@ impl<'a> Input<'a> {
             .unwrap_or(row as u32)
     }
 
-    /// Whether to go on after a row: not beyond the budget, unless the next row comes from the same row of the batch.
+    /// Whether the budget is passed, as far as it is looked at: after each sixteenth row.
     #[inline(always)]
-    pub(crate) fn goes_on(&self, row: usize, bytes: impl FnOnce() -> usize) -> bool {
-        if row % 16 == 15 && bytes() >= self.budget {
-            self.is_full.set(true);
-        }
-        !self.is_full.get() || !self.is_last_of_origin(row)
+    pub(crate) fn is_passed(&self, row: usize, bytes: impl FnOnce() -> usize) -> bool {
+        row % 16 == 15 && bytes() >= self.budget
     }
 
     #[cold]

@@ -4,7 +4,6 @@
 //! a level. A selection, or rows that come from others, only change the level's *map*: for each row, where it stands in
 //! the level's columns. A column is moved only where a function reads fields of two levels, or where it leaves.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::transform::row_bytes;
@@ -317,7 +316,6 @@ impl Run {
             rows: self.rows,
             origin: self.origin(),
             budget,
-            is_full: Cell::new(false),
         };
         let mixed;
         match &step.direct {

@@ -45,7 +45,7 @@ impl<V: Record, F: Fn(V::Ref<'_>) -> bool> Step for FilterStep<V, F> {
                 *slot = i as u32;
             }
             count += usize::from((self.f)(row));
-            Ok(true)
+            Ok(false)
         })?;
         kept.truncate(count);
         Ok(Ran {
@@ -66,7 +66,7 @@ fn one_each<V: Record, U: Record>(
     builder.reserve(input.rows);
     let done = input.each::<V>(|i, row| {
         push(&mut builder, row)?;
-        Ok(input.goes_on(i, || builder.bytes()))
+        Ok(input.is_passed(i, || builder.bytes()))
     })?;
     let mut columns = Vec::with_capacity(COLUMNS);
     U::row_finish(&mut builder, &mut columns);
@@ -116,7 +116,7 @@ impl<V: Record, F: Fn(V::Ref<'_>) -> Timestamp> Step for TimesStep<V, F> {
         times.reserve(input.rows * 8);
         let done = input.each::<V>(|_, row| {
             times.push((self.f)(row));
-            Ok(true)
+            Ok(false)
         })?;
         Ok(Ran {
             made: Made::Times(times.take()),
@@ -222,7 +222,7 @@ impl<V: Record, U: Record, F: Fn(V::Ref<'_>, &mut Out<U>)> Step for FlatMapStep<
             out.at(i);
             (self.f)(row, &mut out);
             out.check()?;
-            Ok(input.goes_on(i, || out.bytes()))
+            Ok(input.is_passed(i, || out.bytes()))
         })?;
         let (rows, parents, columns, times) = out.finish(|_| i64::MIN);
         if times.is_some() {
@@ -254,7 +254,7 @@ impl<V: Record, K: Key, F: Fn(V::Ref<'_>) -> K> Step for KeyStep<V, K, F> {
         let mut builder = K::Builder::default();
         let done = input.each::<V>(|_, row| {
             (self.f)(row).push_key(&mut builder);
-            Ok(true)
+            Ok(false)
         })?;
         let mut columns = Vec::with_capacity(COLUMNS);
         K::finish(&mut builder, &mut columns);
