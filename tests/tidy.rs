@@ -69,10 +69,10 @@ const HEAVY: [(&str, &str); 9] = [
 /// Levels inside `engine`: a module imports only what stands lower; siblings do not know each other. Modules without a
 /// row are helpers: they stand where they like, as long as no circle closes.
 const ENGINE_LEVELS: [(&str, u32); 11] = [
-    ("state", 0),
-    ("timer", 1),
-    ("connector", 1),
-    ("function", 2),
+    ("function", 0),
+    ("state", 1),
+    ("timer", 2),
+    ("connector", 2),
     ("operator", 3),
     ("operators", 4),
     ("align", 4),
