@@ -98,6 +98,14 @@ impl Chain {
         }
     }
 
+    /// An error of an operator, or of what feeds it, with the operator's name.
+    pub fn named(&self, node: usize, error: Error) -> Error {
+        match self.places.get(node) {
+            Some(place) => error.at("operator", format!("'{}'", place.node.name)),
+            None => error,
+        }
+    }
+
     /// Whether every way out has room: asked before each step.
     pub fn has_room(&mut self) -> bool {
         self.exits.iter_mut().all(Partitioner::has_room)

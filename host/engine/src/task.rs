@@ -248,7 +248,7 @@ impl Task {
             head.metrics
                 .skipped
                 .store(head.reader.progress().skipped, Ordering::Relaxed);
-            match poll? {
+            match poll.map_err(|e| self.chain.named(head.node, e))? {
                 Poll::Rows(batch) => {
                     *state = HeadState::Active;
                     let node = head.node;

@@ -1,6 +1,7 @@
 //! A job graph in the making, shared by all streams of a job. Plain code: nothing here knows a record type.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
@@ -91,13 +92,13 @@ impl Draft {
         if slug.is_empty() {
             slug = "operator".into();
         }
-        let taken = |uid: &str| self.operators.iter().any(|o| o.uid == uid);
-        if !taken(&slug) {
+        let taken: BTreeSet<&str> = self.operators.iter().map(|o| o.uid.as_str()).collect();
+        if !taken.contains(slug.as_str()) {
             return slug;
         }
         (2u32..)
             .map(|n| format!("{slug}-{n}"))
-            .find(|uid| !taken(uid))
+            .find(|uid| !taken.contains(uid.as_str()))
             .unwrap_or(slug)
     }
 

@@ -1,0 +1,188 @@
+//! Components that look right and are not: graphs that no SDK makes, a description that never stops talking.
+
+use crate::components::component;
+use crate::hostile::{bounded, hostile, refused};
+use crate::pelton::Place;
+
+#[track_caller]
+fn check(mode: &str, exit: i32, start: &str, words: &[&str]) {
+    for command in ["check", "run"] {
+        let args = hostile(command, mode, &["--limit", "cpu-ms-per-call=1000"]);
+        refused(&bounded(&Place::new(), &args), exit, start, words);
+    }
+}
+
+#[test]
+fn a_graph_that_cannot_run_is_refused() {
+    check(
+        "graph-cycle",
+        7,
+        "error[PLT-0111]: the graph has a cycle\n",
+        &[],
+    );
+    check(
+        "graph-no-input",
+        7,
+        "error[PLT-0111]: input 0 has no stream\n",
+        &["operator 'worker'"],
+    );
+    check("graph-no-operators", 7, "error[PLT-0111]: ", &[]);
+    check(
+        "graph-equal-uids",
+        7,
+        "error[PLT-0111]: operators 'worker' and 'result' have the same uid 'worker'\n",
+        &[".uid(\"..\")"],
+    );
+    check(
+        "graph-edge-nowhere=77",
+        7,
+        "error[PLT-0111]: an edge names operator 77 where there are 3\n",
+        &[],
+    );
+}
+
+#[test]
+fn a_number_out_of_bounds_is_refused() {
+    for parallelism in ["0", "1000000"] {
+        check(
+            &format!("graph-parallelism={parallelism}"),
+            7,
+            &format!("error[PLT-0111]: parallelism {parallelism} is not between 1 and 4096\n"),
+            &["operator 'worker'"],
+        );
+    }
+    check(
+        "graph-operators=1000",
+        7,
+        "error[PLT-0111]: the job has 1003 operators",
+        &["at most 1000"],
+    );
+    check(
+        "graph-operators=100000",
+        7,
+        "error[PLT-0111]: the job's graph is too large: ",
+        &["1000 operators"],
+    );
+    check(
+        "operators=1200",
+        7,
+        "error[PLT-0111]: the job has 1202 operators",
+        &[],
+    );
+    check(
+        "graph-name=10000",
+        7,
+        "error[PLT-0111]: operator 'nnnn",
+        &["over 256 bytes"],
+    );
+}
+
+#[test]
+fn fields_and_types_must_match_across_an_edge() {
+    check(
+        "unknown-field",
+        7,
+        "error[PLT-0111]: there is no field 'missing'; the fields are: n\n",
+        &["operator 'worker'"],
+    );
+    check(
+        "other-type",
+        7,
+        "error[PLT-0111]: field 'n' is i64, but is read as string\n",
+        &["operator 'worker'"],
+    );
+    check(
+        "graph-type",
+        7,
+        "error[PLT-0111]: field 'n' is string, but is read as i64\n",
+        &["operator 'result'"],
+    );
+    check(
+        "graph-key",
+        7,
+        "error[PLT-0111]: there is no field 'nothing'; the fields are: n\n",
+        &["operator 'worker'"],
+    );
+    check(
+        "graph-view=500",
+        7,
+        "error[PLT-0111]: field 'n' has 500 fields, but the schema ends before\n",
+        &["operator 'worker'"],
+    );
+}
+
+#[test]
+fn a_graph_that_is_not_that_of_the_functions_fails_where_they_are_opened() {
+    let place = Place::new();
+    place.file("rows.jsonl", "{\"n\":1}\n");
+    let differs = bounded(&place, &hostile("run", "graph-digest", &[]));
+    refused(
+        &differs,
+        8,
+        "error[PLT-0115]: the job function built another graph for this instance than for the job\n",
+        &["build the graph from the parameters alone"],
+    );
+    let nobody = bounded(&place, &hostile("run", "graph-function=99", &[]));
+    refused(
+        &nobody,
+        8,
+        "error[PLT-0207]: ",
+        &["function 99", "'worker'"],
+    );
+}
+
+#[test]
+fn a_description_that_logs_for_ever_is_stopped_and_heard_a_little() {
+    let args = hostile(
+        "check",
+        "describe-log",
+        &[
+            "--limit",
+            "cpu-ms-per-call=200",
+            "--limit",
+            "log-bytes-per-second=4KiB",
+        ],
+    );
+    let ended = bounded(&Place::new(), &args);
+    assert_eq!(ended.code, Some(9), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("error[PLT-0202]: the job function used more than 200 ms of CPU time"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.len() < 64 << 10);
+}
+
+#[test]
+fn a_damaged_component_is_refused_or_harmless() {
+    let place = Place::new();
+    let whole = std::fs::read(component("word-count")).unwrap();
+    for cut in [9, 1_000, whole.len() / 2, whole.len() - 1] {
+        place.file("cut.wasm", &whole[..cut]);
+        let args = ["check", "cut.wasm", "--param", "input=x"].map(str::to_owned);
+        let ended = bounded(&place, &args);
+        assert_eq!(ended.code, Some(7), "cut at {cut}: {}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with("error[PLT-0101]: ")
+                || ended.stderr.starts_with("error[PLT-0103]: "),
+            "cut at {cut}: {}",
+            ended.stderr
+        );
+    }
+    // The length of the first section, and a byte of code.
+    for at in [9, whole.len() / 3] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x55;
+        place.file("damaged.wasm", &damaged);
+        let args = ["check", "damaged.wasm", "--param", "input=x"].map(str::to_owned);
+        let ended = bounded(&place, &args);
+        assert!(
+            matches!(ended.code, Some(0 | 7 | 9)),
+            "byte {at}: {:?} {}",
+            ended.code,
+            ended.stderr
+        );
+    }
+}
