@@ -23,7 +23,7 @@ use pelton_model::time::Clock;
 use pelton_model::{Error, Result};
 
 use pool::Pool;
-pub use progress::{OperatorProgress, Progress};
+pub use progress::{OperatorProgress, Progress, TaskCounters};
 
 /// Makes the instance of the user's functions for one task.
 pub type FunctionsOf = dyn Fn(&TaskSpec) -> Result<Box<dyn Functions>> + Send + Sync;
@@ -82,30 +82,68 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         batch_rows: job.batch_rows,
     };
     for (index, spec) in job.plan.tasks.iter().enumerate() {
-        let counters: BTreeMap<_, _> = spec.operators.iter().map(|id| (*id, OperatorMetrics::new())).collect();
-        let functions = needs_functions(&job.graph, spec).then(|| (job.functions)(spec)).transpose()?;
+        let counters: BTreeMap<_, _> = spec
+            .operators
+            .iter()
+            .map(|id| (*id, OperatorMetrics::new()))
+            .collect();
+        let functions = needs_functions(&job.graph, spec)
+            .then(|| (job.functions)(spec))
+            .transpose()?;
         let (senders, receivers) = ends.remove(&spec.task).unwrap_or_default();
-        let made = task(&parts, spec, TaskParts { metrics: &counters, functions, senders, receivers })?;
+        let made = task(
+            &parts,
+            spec,
+            TaskParts {
+                metrics: &counters,
+                functions,
+                senders,
+                receivers,
+            },
+        )?;
         pool.put(index, made);
         metrics.push((spec.task, counters));
     }
-    let threads = (0..job.threads.max(1)).map(|i| pool.spawn(i)).collect::<Result<_>>()?;
-    Ok(Running { pool, graph: job.graph, sinks: job.sinks, metrics, threads })
+    let threads = (0..job.threads.max(1))
+        .map(|i| pool.spawn(i))
+        .collect::<Result<_>>()?;
+    Ok(Running {
+        pool,
+        graph: job.graph,
+        sinks: job.sinks,
+        metrics,
+        threads,
+    })
 }
 
-type Ends = (BTreeMap<ChannelId, Box<dyn Sender>>, BTreeMap<ChannelId, Box<dyn Receiver>>);
+type Ends = (
+    BTreeMap<ChannelId, Box<dyn Sender>>,
+    BTreeMap<ChannelId, Box<dyn Receiver>>,
+);
 
 /// Both ends of each channel, by task.
 fn ends(job: &LocalJob, pool: &Arc<Pool>) -> BTreeMap<TaskId, Ends> {
-    let index: BTreeMap<TaskId, usize> = job.plan.tasks.iter().enumerate().map(|(i, t)| (t.task, i)).collect();
+    let index: BTreeMap<TaskId, usize> = job
+        .plan
+        .tasks
+        .iter()
+        .enumerate()
+        .map(|(i, t)| (t.task, i))
+        .collect();
     let mut ends: BTreeMap<TaskId, Ends> = BTreeMap::new();
     for (id, c) in job.plan.channels.iter().enumerate() {
         let id = ChannelId(id as u32);
         let wake = |task: TaskId| pool.waker(index.get(&task).copied().unwrap_or(usize::MAX));
         let bytes = usize::try_from(job.limits.channel_bytes).unwrap_or(usize::MAX);
         let (sender, receiver) = channel(bytes, wake(c.target), wake(c.source));
-        ends.entry(c.source).or_default().0.insert(id, Box::new(sender));
-        ends.entry(c.target).or_default().1.insert(id, Box::new(receiver));
+        ends.entry(c.source)
+            .or_default()
+            .0
+            .insert(id, Box::new(sender));
+        ends.entry(c.target)
+            .or_default()
+            .1
+            .insert(id, Box::new(receiver));
     }
     ends
 }
@@ -130,7 +168,9 @@ impl Running {
     /// Waits for the threads and finishes the sinks. Errors: the first that ended a task, or a sink's own.
     pub fn finish(self) -> Result<Outcome> {
         for thread in self.threads {
-            thread.join().map_err(|_| Error::bug("a thread of the pool panicked"))?;
+            thread
+                .join()
+                .map_err(|_| Error::bug("a thread of the pool panicked"))?;
         }
         let cancelled = self.pool.outcome()?;
         if cancelled {
@@ -138,7 +178,8 @@ impl Running {
         }
         for (id, sink) in &self.sinks {
             let name = self.graph.operator(*id).map_or("", |op| op.name.as_str());
-            sink.finish().map_err(|e| e.at("operator", format!("'{name}'")))?;
+            sink.finish()
+                .map_err(|e| e.at("operator", format!("'{name}'")))?;
         }
         Ok(Outcome::Finished)
     }

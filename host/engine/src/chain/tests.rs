@@ -69,8 +69,12 @@ fn fixture(two_inputs: bool) -> Fixture {
         channels,
         targets,
     };
-    let stamps =
-        || Some(Box::new(TimestampsOperator::new(&spec, &schema, &schema).unwrap()) as Box<dyn Operator>);
+    let stamps = || {
+        Some(
+            Box::new(TimestampsOperator::new(&spec, &schema, &schema).unwrap())
+                as Box<dyn Operator>,
+        )
+    };
     let (second, channels) = if two_inputs {
         (inner(4, 1, 0), vec![1, 1])
     } else {

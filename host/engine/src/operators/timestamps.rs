@@ -46,7 +46,9 @@ impl TimestampsOperator {
             Watermarks::Bounded(ms) => ms,
             Watermarks::Monotonous | Watermarks::Generated => 0,
         };
-        let narrow = (input != output).then(|| Projection::new(input, output)).transpose()?;
+        let narrow = (input != output)
+            .then(|| Projection::new(input, output))
+            .transpose()?;
         Ok(Self {
             field,
             narrow,

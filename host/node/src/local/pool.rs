@@ -56,8 +56,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pool {
     pub(super) fn new(tasks: usize, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let slots = (0..tasks).map(|_| Slot { state: AtomicU8::new(QUEUED), task: Mutex::new(None) }).collect();
-        let queue = Queue { ready: (0..tasks).collect(), left: tasks, ..Queue::default() };
+        let slots = (0..tasks)
+            .map(|_| Slot {
+                state: AtomicU8::new(QUEUED),
+                task: Mutex::new(None),
+            })
+            .collect();
+        let queue = Queue {
+            ready: (0..tasks).collect(),
+            left: tasks,
+            ..Queue::default()
+        };
         Arc::new(Self {
             slots,
             queue: Mutex::new(queue),
@@ -85,13 +94,19 @@ impl Pool {
     }
 
     fn wake(&self, index: usize) {
-        let Some(slot) = self.slots.get(index) else { return };
+        let Some(slot) = self.slots.get(index) else {
+            return;
+        };
         let next = |s| match s {
             IDLE => Some(QUEUED),
             RUNNING => Some(NOTIFIED),
             _ => None,
         };
-        if slot.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(IDLE) {
+        if slot
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            == Ok(IDLE)
+        {
             lock(&self.queue).ready.push_back(index);
             self.changed.notify_one();
         }
@@ -115,11 +130,15 @@ impl Pool {
 
     pub(super) fn wait(&self, timeout: Duration) -> bool {
         let queue = lock(&self.queue);
-        let over = |q: &Queue| q.left == 0 || q.error.is_some() || self.cancelled.load(Ordering::Acquire);
+        let over =
+            |q: &Queue| q.left == 0 || q.error.is_some() || self.cancelled.load(Ordering::Acquire);
         if over(&queue) {
             return true;
         }
-        let (queue, _) = self.ended.wait_timeout(queue, timeout).unwrap_or_else(PoisonError::into_inner);
+        let (queue, _) = self
+            .ended
+            .wait_timeout(queue, timeout)
+            .unwrap_or_else(PoisonError::into_inner);
         over(&queue)
     }
 
@@ -137,29 +156,32 @@ impl Pool {
     /// Looks at tasks that are not being stepped at the moment.
     pub(super) fn inspect(&self, mut look: impl FnMut(usize, &Task)) {
         for (i, slot) in self.slots.iter().enumerate() {
-            if let Ok(task) = slot.task.try_lock() {
-                if let Some(task) = task.as_ref() {
-                    look(i, task);
-                }
+            if let Ok(task) = slot.task.try_lock()
+                && let Some(task) = task.as_ref()
+            {
+                look(i, task);
             }
         }
     }
 
     /// Takes the next runnable task and steps it. False when there is nothing left to do, ever.
     fn turn(&self) -> bool {
-        let Some(index) = self.next() else { return false };
-        let Some(slot) = self.slots.get(index) else { return false };
+        let Some(index) = self.next() else {
+            return false;
+        };
+        let Some(slot) = self.slots.get(index) else {
+            return false;
+        };
         slot.state.store(RUNNING, Ordering::Release);
         let mut task = lock(&slot.task);
         let stepped = match task.as_mut() {
-            Some(task) => catch_unwind(AssertUnwindSafe(|| self.steps(task))).unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+            Some(task) => catch_unwind(AssertUnwindSafe(|| self.steps(task)))
+                .unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
             None => Ok(Step::Done),
         };
-        if !matches!(stepped, Ok(Step::Ready | Step::Waiting { .. })) {
+        if stepped.is_err() {
             // Ends the task's side of its channels and files.
-            if stepped.is_err() {
-                drop(task.take());
-            }
+            drop(task.take());
         }
         drop(task);
         self.after(index, slot, stepped);
@@ -182,10 +204,16 @@ impl Pool {
             Ok(Step::Ready) => self.requeue(index, slot),
             Ok(Step::Waiting { until, wall }) => {
                 let at = self.timer(until, wall.map(|w| w.0));
-                if slot.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                if slot
+                    .state
+                    .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire)
+                    .is_err()
+                {
                     self.requeue(index, slot);
                 } else if let Some(at) = at {
-                    lock(&self.queue).timers.push((std::cmp::Reverse(at.0), index));
+                    lock(&self.queue)
+                        .timers
+                        .push((std::cmp::Reverse(at.0), index));
                     self.changed.notify_one();
                 }
             }
@@ -237,7 +265,9 @@ impl Pool {
                 }
                 queue.timers.pop();
                 let idle = self.slots.get(index).is_some_and(|s| {
-                    s.state.compare_exchange(IDLE, QUEUED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+                    s.state
+                        .compare_exchange(IDLE, QUEUED, Ordering::AcqRel, Ordering::Acquire)
+                        .is_ok()
                 });
                 if idle {
                     queue.ready.push_back(index);
@@ -249,14 +279,24 @@ impl Pool {
                 }
                 return Some(index);
             }
-            let nap = queue.timers.peek().map_or(NAP_MS * 1_000_000, |(at, _)| at.0.saturating_sub(now));
+            let nap = queue
+                .timers
+                .peek()
+                .map_or(NAP_MS * 1_000_000, |(at, _)| at.0.saturating_sub(now));
             let nap = Duration::from_nanos(nap.min(NAP_MS * 1_000_000));
-            queue = self.changed.wait_timeout(queue, nap).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self
+                .changed
+                .wait_timeout(queue, nap)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
     Error::bug(format!("a task panicked: {}", text.unwrap_or_default()))
 }

@@ -60,12 +60,20 @@ pub struct TaskCounters {
     pub state_entries: u64,
 }
 
-pub(super) fn gather(graph: &JobGraph, metrics: &[(TaskId, BTreeMap<OperatorId, Arc<OperatorMetrics>>)], pool: &Pool) -> Progress {
+pub(super) fn gather(
+    graph: &JobGraph,
+    metrics: &[(TaskId, BTreeMap<OperatorId, Arc<OperatorMetrics>>)],
+    pool: &Pool,
+) -> Progress {
     let mut progress = Progress::default();
     for id in graph.ids() {
-        let Some(op) = graph.operator(id) else { continue };
-        let tasks: Vec<TaskCounters> =
-            metrics.iter().filter_map(|(task, m)| Some(counters(task.index, m.get(&id)?))).collect();
+        let Some(op) = graph.operator(id) else {
+            continue;
+        };
+        let tasks: Vec<TaskCounters> = metrics
+            .iter()
+            .filter_map(|(task, m)| Some(counters(task.index, m.get(&id)?)))
+            .collect();
         let sum = |f: fn(&TaskCounters) -> u64| tasks.iter().map(f).sum::<u64>();
         progress.late += sum(|t| t.late);
         progress.skipped += sum(|t| t.skipped);
@@ -74,13 +82,24 @@ pub(super) fn gather(graph: &JobGraph, metrics: &[(TaskId, BTreeMap<OperatorId, 
             Body::Sink(_) => progress.rows_out += sum(|t| t.rows_in),
             _ => {}
         }
-        progress.operators.push(OperatorProgress { id, name: op.name.clone(), tasks });
+        progress.operators.push(OperatorProgress {
+            id,
+            name: op.name.clone(),
+            tasks,
+        });
     }
     pool.inspect(|index, task| {
-        let Some((id, _)) = metrics.get(index) else { return };
-        progress.user.extend(task.user_metrics().into_iter().map(|m| (*id, m)));
+        let Some((id, _)) = metrics.get(index) else {
+            return;
+        };
+        progress
+            .user
+            .extend(task.user_metrics().into_iter().map(|m| (*id, m)));
         for (_, p) in task.progress() {
-            progress.total = p.total.map(|t| progress.total.unwrap_or(0).max(t)).or(progress.total);
+            progress.total = p
+                .total
+                .map(|t| progress.total.unwrap_or(0).max(t))
+                .or(progress.total);
         }
     });
     progress
