@@ -155,8 +155,9 @@ impl<'a> Input<'a> {
     ) -> Result<usize> {
         let columns = V::row_resolve(&mut Cursor::new(self.columns, self.plan), self.physical)?;
         place::enter(self.origin);
-        let mut is_full = false;
-        for i in 0..self.rows {
+        let mut stop = self.rows;
+        let mut i = 0;
+        while i < stop {
             let at = match self.map {
                 None => i,
                 Some(map) => map.get(i).map_or(usize::MAX, |at| *at as usize),
@@ -166,16 +167,13 @@ impl<'a> Input<'a> {
             };
             place::set(i);
             match each(i, V::read(&columns, row)) {
-                Ok(full) => {
-                    is_full |= full;
-                    if is_full && self.is_last_of_origin(i) {
-                        return Ok(i + 1);
-                    }
-                }
+                Ok(false) => {}
+                Ok(true) => stop = self.next_origin(i),
                 Err(e) => return Err(e.at_row(self.origin_of(i))),
             }
+            i += 1;
         }
-        Ok(self.rows)
+        Ok(stop)
     }
 
     pub(crate) fn origin_of(&self, row: usize) -> u32 {
@@ -190,9 +188,12 @@ impl<'a> Input<'a> {
         row % 16 == 15 && bytes() >= self.budget
     }
 
+    /// The first row after this one that comes from another row of the call's batch.
     #[cold]
-    fn is_last_of_origin(&self, row: usize) -> bool {
-        self.origin_of(row) != self.origin_of(row + 1)
+    fn next_origin(&self, row: usize) -> usize {
+        let mut rows = row + 1..self.rows;
+        rows.find(|next| self.origin_of(*next) != self.origin_of(row))
+            .unwrap_or(self.rows)
     }
 }
 

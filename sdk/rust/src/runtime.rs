@@ -1,7 +1,8 @@
 //! The guest's side of the contract: builds a job, opens its functions and runs them on batches.
 //!
 //! Natively, an [`Instance`] is the same thing behind plain functions, for tests and benchmarks: the same closures, the
-//! same columns, no Wasm.
+//! same columns, no Wasm. What the host has checked is relied on here, too: text in a batch must be UTF-8 (debug builds
+//! check it), while lengths are checked and offsets are not trusted.
 
 use std::rc::Rc;
 
@@ -149,10 +150,10 @@ impl Instance {
     }
 
     fn keyed(&self, segment: u32) -> Result<(&dyn crate::function::keyed::Keyed, &[u32])> {
-        if let Prepared::One(number, plan) = self.segment(segment)? {
-            if let Some(Function::Keyed { function, .. }) = self.functions.get(*number) {
-                return Ok((function.as_ref(), plan));
-            }
+        if let Prepared::One(number, plan) = self.segment(segment)?
+            && let Some(Function::Keyed { function, .. }) = self.functions.get(*number)
+        {
+            return Ok((function.as_ref(), plan));
         }
         Err(Error::new("the segment's function has no keyed state"))
     }
@@ -161,10 +162,10 @@ impl Instance {
         &self,
         segment: u32,
     ) -> Result<(&dyn crate::function::aggregate::Windowed, &[u32])> {
-        if let Prepared::One(number, plan) = self.segment(segment)? {
-            if let Some(Function::Aggregate { function, .. }) = self.functions.get(*number) {
-                return Ok((function.as_ref(), plan));
-            }
+        if let Prepared::One(number, plan) = self.segment(segment)?
+            && let Some(Function::Aggregate { function, .. }) = self.functions.get(*number)
+        {
+            return Ok((function.as_ref(), plan));
         }
         Err(Error::new("the segment's function is not an aggregate"))
     }

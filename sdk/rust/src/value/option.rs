@@ -89,10 +89,10 @@ impl<T: Value> ColumnBuilder for OptionBuilder<T> {
         let at = columns.len();
         self.inner.finish(columns);
         let validity = self.validity.take();
-        if std::mem::take(&mut self.nulls) > 0 {
-            if let Some(column) = columns.get_mut(at) {
-                column.validity = Some(validity);
-            }
+        if std::mem::take(&mut self.nulls) > 0
+            && let Some(column) = columns.get_mut(at)
+        {
+            column.validity = Some(validity);
         }
     }
 }
