@@ -7,7 +7,7 @@
 use pelton_model::graph::{Edge, JobGraph, Partition};
 use pelton_model::id::{ChainId, ChannelId, OperatorId, TaskId};
 use pelton_model::key::KeyGroupRange;
-use pelton_model::limits::{KEY_GROUPS_MAX, PARALLELISM_MAX};
+use pelton_model::limits::{CHANNELS_MAX, KEY_GROUPS_MAX, PARALLELISM_MAX};
 use pelton_model::protocol::{InputSpec, OutputSpec, TaskSpec};
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -64,7 +64,9 @@ pub fn plan(graph: &JobGraph, parallelism: u32, max_parallelism: u32) -> Result<
                 "parallelism {p} is not between 1 and {}",
                 PARALLELISM_MAX.min(max_parallelism)
             );
-            return Err(Error::new(ErrorCode::Usage, message).at("operator", format!("'{name}'")));
+            return Err(Error::new(ErrorCode::Usage, message)
+                .at("operator", format!("'{name}'"))
+                .help("the job's max parallelism bounds it: --max-parallelism N"));
         }
     }
     let of = |id: OperatorId| {
@@ -82,6 +84,7 @@ pub fn plan(graph: &JobGraph, parallelism: u32, max_parallelism: u32) -> Result<
         .flat_map(|c| tasks_of(c, max_parallelism))
         .collect();
     let mut channels = Vec::new();
+    let mut planned: u64 = 0;
     for (index, edge) in graph.edges.iter().enumerate() {
         let (Some(from), Some(to)) = (
             chain_at(&chain_of, edge.source.0),
@@ -91,6 +94,15 @@ pub fn plan(graph: &JobGraph, parallelism: u32, max_parallelism: u32) -> Result<
         };
         if from != to {
             let ends = ((from, of(edge.source.0)), (to, of(edge.target.0)));
+            planned += channels_of(edge, of(edge.source.0), of(edge.target.0));
+            if planned > CHANNELS_MAX {
+                let message = format!(
+                    "with this parallelism, tasks would have over {CHANNELS_MAX} channels to one another"
+                );
+                return Err(Error::new(ErrorCode::Usage, message).help(
+                    "lower the parallelism: where rows go by key, each task has a channel to each below",
+                ));
+            }
             connect(index as u32, edge, ends, &mut tasks, &mut channels);
         }
     }
@@ -153,6 +165,17 @@ fn tasks_of(chain: &Chain, max_parallelism: u32) -> impl Iterator<Item = TaskSpe
     })
 }
 
+/// How many channels an edge between two chains has.
+fn channels_of(edge: &Edge, senders: u32, receivers: u32) -> u64 {
+    let (s, r) = (u64::from(senders), u64::from(receivers));
+    match edge.partition {
+        Partition::Forward if s == r => s,
+        Partition::Global => s,
+        Partition::Rescale => s.max(r),
+        _ => s * r,
+    }
+}
+
 fn connect(
     index: u32,
     edge: &Edge,
@@ -168,9 +191,14 @@ fn connect(
         Partition::Rescale => r * senders / receivers == s,
         _ => true,
     };
-    for (chain, count, sends) in [(from, senders, true), (to, receivers, false)] {
-        for t in 0..count {
-            if let Some(task) = find(tasks, TaskId { chain, index: t }) {
+    // Tasks stand chain by chain, in the order of their indices.
+    let first = |chain: ChainId| tasks.iter().position(|t| t.task.chain == chain);
+    let (Some(first_from), Some(first_to)) = (first(from), first(to)) else {
+        return;
+    };
+    for (first, count, sends) in [(first_from, senders, true), (first_to, receivers, false)] {
+        for t in 0..count as usize {
+            if let Some(task) = tasks.get_mut(first + t) {
                 if sends {
                     task.outputs.push(OutputSpec {
                         edge: index,
@@ -203,18 +231,15 @@ fn connect(
                 source,
                 target,
             });
-            if let Some(o) = find(tasks, source).and_then(|t| t.outputs.last_mut()) {
+            let (at, to) = (first_from + s as usize, first_to + r as usize);
+            if let Some(o) = tasks.get_mut(at).and_then(|t| t.outputs.last_mut()) {
                 o.channels.push(id);
             }
-            if let Some(i) = find(tasks, target).and_then(|t| t.inputs.last_mut()) {
+            if let Some(i) = tasks.get_mut(to).and_then(|t| t.inputs.last_mut()) {
                 i.channels.push(id);
             }
         }
     }
-}
-
-fn find(tasks: &mut [TaskSpec], id: TaskId) -> Option<&mut TaskSpec> {
-    tasks.iter_mut().find(|t| t.task == id)
 }
 
 #[cfg(test)]
@@ -315,6 +340,32 @@ mod tests {
             8,
             "another parallelism: rebalanced"
         );
+    }
+
+    #[test]
+    fn channels_are_counted_before_they_are_made() {
+        for (partition, from, to) in [
+            (Partition::Forward, 3, 3),
+            (Partition::Forward, 3, 2),
+            (Partition::Rescale, 2, 5),
+            (Partition::Rescale, 5, 2),
+            (Partition::Global, 3, 4),
+            (Partition::Key(vec!["k".into()]), 3, 4),
+        ] {
+            // Two edges into one operator are never chained.
+            let edge = (0, 1, partition);
+            let g = graph(&[Some(from), Some(to)], &[edge.clone(), edge]);
+            let made = plan(&g, 1, 128).unwrap().channels.len() as u64;
+            assert_eq!(made, 2 * channels_of(&g.edges[0], from, to));
+        }
+        let by_key = (0, 1, Partition::Key(vec!["k".into()]));
+        let g = graph(&[None, None], &[by_key]);
+        let error = plan(&g, 4_096, 4_096).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "with this parallelism, tasks would have over 1048576 channels to one another"
+        );
+        assert_eq!(plan(&g, 1_024, 4_096).unwrap().channels.len(), 1 << 20);
     }
 
     #[test]

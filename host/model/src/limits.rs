@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorCode, Result};
 pub const KEY_GROUPS_MAX: u32 = 1 << 15;
 /// The most parallel instances of an operator.
 pub const PARALLELISM_MAX: u32 = 4_096;
+/// The most channels between the tasks of one job.
+pub const CHANNELS_MAX: u64 = 1 << 20;
 /// The most operators in one job.
 pub const OPERATORS_MAX: usize = 1_000;
 /// The most rows in a batch.

@@ -78,6 +78,35 @@ fn a_number_out_of_bounds_is_refused() {
 }
 
 #[test]
+fn a_parallelism_that_one_process_cannot_hold_is_refused_at_once() {
+    let place = Place::new();
+    place.file("rows.jsonl", "{\"n\":1}\n");
+    let run = |mode: &str, parallelism: &str| {
+        let more = [
+            "--param",
+            "input=rows.jsonl",
+            "-p",
+            parallelism,
+            "--max-parallelism",
+            "32768",
+        ];
+        bounded(&place, &hostile("run", mode, &more))
+    };
+    refused(
+        &run("keyed-trap", "4096"),
+        2,
+        "error[PLT-0001]: with this parallelism, tasks would have over 1048576 channels to one another\n",
+        &["lower the parallelism"],
+    );
+    refused(
+        &run("pass", "1000"),
+        8,
+        "error[PLT-0402]: no instance is left: too many tasks run in this process\n",
+        &["lower the parallelism"],
+    );
+}
+
+#[test]
 fn fields_and_types_must_match_across_an_edge() {
     check(
         "unknown-field",
