@@ -237,6 +237,7 @@ mod tests {
             content: Content::Nexmark(nexmark),
             rate: None,
             all_columns: false,
+            preload: false,
         };
         assert_eq!(settings, expected);
         assert_eq!(nexmark.life(), 32);

@@ -314,7 +314,8 @@ fn same((wasm, native): (u64, u64)) -> Result<()> {
 
 /// A running sum of each of a million keys, on heap state; the keys are there when the measurement begins.
 pub(super) fn keyed_sum(bench: &mut Bench<'_>) -> Result<()> {
-    let input = Prepared::new(bench, "keyed-sum", bench.scaled(4_000_000))?;
+    // Fewer rows would not hold all keys.
+    let input = Prepared::new(bench, "keyed-sum", bench.scaled(4_000_000).max(2_000_000))?;
     let (mut wasm, mut native) = (input.wasm()?, input.native()?);
     let (mut in_wasm, mut natively) = (input.process()?, input.process()?);
     let passed = (

@@ -158,7 +158,7 @@ pub(super) fn run(file: &Path, params: &[(String, String)]) -> Result<Ran> {
     match serde_json::from_str(summary) {
         Ok(ran) if output.status.success() => Ok(ran),
         _ => {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let said = said(&String::from_utf8_lossy(&output.stderr));
             let shown: Vec<String> = params.iter().map(|(n, v)| format!("{n}={v}")).collect();
             Err(
                 Error::new(ErrorCode::TestFailed, "a job that is measured has failed")
@@ -168,6 +168,14 @@ pub(super) fn run(file: &Path, params: &[(String, String)]) -> Result<Ran> {
             )
         }
     }
+}
+
+/// The message of an error that was written as an object; anything else as it is.
+fn said(stderr: &str) -> String {
+    let last = stderr.lines().last().unwrap_or_default();
+    let object = serde_json::from_str::<serde_json::Value>(last).ok();
+    let message = object.and_then(|o| Some(o.get("message")?.as_str()?.to_owned()));
+    message.unwrap_or_else(|| stderr.trim().to_owned())
 }
 
 /// CPU nanoseconds that a job's sources take by themselves, read by as many threads as the job has tasks.
@@ -416,4 +424,40 @@ pub(super) fn memory(bench: &mut Bench<'_>) -> Result<()> {
     let name = "peak memory of q0, ten times the events";
     bench.add(Figure::bounded(name, large / small.max(1e-9), "x", 1.15));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_is_told_in_its_own_words() {
+        assert_eq!(said("a line\n{\"message\":\"no room\"}\n"), "no room");
+        assert_eq!(said("killed\n"), "killed");
+    }
+
+    #[test]
+    fn each_way_asks_the_source_for_what_it_means() {
+        let names = |name: &str, way| -> Vec<String> {
+            let job = JOBS.iter().find(|job| job.name == name).unwrap();
+            let params = job.params(way, 10).into_iter();
+            params.map(|(n, v)| format!("{n}={v}")).collect()
+        };
+        let given = names("q5", Way::AllColumns);
+        assert_eq!(
+            given,
+            [
+                "query=q5",
+                "input=generator:10",
+                "output=blackhole",
+                "all_columns=true"
+            ]
+        );
+        let given = names("counter", Way::AllColumns);
+        assert_eq!(given, ["job=counter", "events=10", "output=blackhole"]);
+        assert_eq!(
+            names("window", Way::Preloaded).last().unwrap(),
+            "preload=true"
+        );
+    }
 }
