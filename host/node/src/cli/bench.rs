@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pelton_model::{Error, ErrorCode, Result};
-use serde_json::json;
 
 use crate::bench::{Bench, Figure, components};
 use crate::console::{Format, table, write_out};
@@ -41,6 +40,10 @@ pub(super) fn run(args: &BenchArgs, session: &Session) -> Outcome {
             );
         }
     }
+    if cfg!(debug_assertions) {
+        let warning = "this binary is not optimised: what it measures says little";
+        session.console.say(warning);
+    }
     let format = session.console.format;
     let (mut rows, mut unwritten) = (Vec::new(), None);
     let mut found = |figure: Figure| {
@@ -74,7 +77,10 @@ pub(super) fn run(args: &BenchArgs, session: &Session) -> Outcome {
 fn show(figure: &Figure, format: Format) -> Result<()> {
     match format {
         Format::Table => Ok(()),
-        Format::Json | Format::Jsonl => write_out(&format!("{}\n", json!(figure))),
+        Format::Json | Format::Jsonl => {
+            let object = serde_json::to_string(figure).unwrap_or_default();
+            write_out(&format!("{object}\n"))
+        }
         Format::Name => write_out(&format!("{}\n", figure.name)),
     }
 }
