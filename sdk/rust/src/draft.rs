@@ -1,7 +1,7 @@
 //! A job graph in the making, shared by all streams of a job. Plain code: nothing here knows a record type.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
@@ -29,6 +29,10 @@ pub(crate) struct Draft {
     pub(crate) ports: Vec<Vec<Port>>,
     /// Which operators were given a uid of their own.
     has_uid: Vec<bool>,
+    /// All uids in use.
+    uids: BTreeSet<String>,
+    /// By name, the last number that was given to tell operators of that name apart.
+    numbers: BTreeMap<String, u32>,
     edges: Vec<Edge>,
     pub(crate) functions: Vec<FunctionDraft>,
     /// What went wrong first.
@@ -84,7 +88,7 @@ impl Draft {
         (self.functions.len() - 1) as u32
     }
 
-    fn free_uid(&self, name: &str) -> String {
+    fn free_uid(&mut self, name: &str) -> String {
         let mut slug: String = name
             .chars()
             .map(|c| if c.is_alphanumeric() { c } else { '-' })
@@ -92,14 +96,16 @@ impl Draft {
         if slug.is_empty() {
             slug = "operator".into();
         }
-        let taken: BTreeSet<&str> = self.operators.iter().map(|o| o.uid.as_str()).collect();
-        if !taken.contains(slug.as_str()) {
-            return slug;
+        // Numbers go on from the last of the same name, so that a job of many operators is described in linear time.
+        while !self.uids.insert(slug.clone()) {
+            let next = self.numbers.entry(slug.clone()).or_insert(1);
+            *next += 1;
+            let numbered = format!("{slug}-{next}");
+            if self.uids.insert(numbered.clone()) {
+                return numbered;
+            }
         }
-        (2u32..)
-            .map(|n| format!("{slug}-{n}"))
-            .find(|uid| !taken.contains(uid.as_str()))
-            .unwrap_or(slug)
+        slug
     }
 
     pub(crate) fn connect(&mut self, ends: &[End], operator: u32) {
@@ -114,11 +120,16 @@ impl Draft {
     }
 
     pub(crate) fn rename(&mut self, operator: u32, name: &str) {
-        let uid = self.free_uid(name);
         let named = self.has_uid.get(operator as usize) == Some(&true);
-        if let Some(op) = self.operators.get_mut(operator as usize) {
-            op.name = name.into();
-            if !named {
+        let Some(op) = self.operators.get_mut(operator as usize) else {
+            return;
+        };
+        op.name = name.into();
+        if !named {
+            let former = std::mem::take(&mut op.uid);
+            self.uids.remove(&former);
+            let uid = self.free_uid(name);
+            if let Some(op) = self.operators.get_mut(operator as usize) {
                 op.uid = uid;
             }
         }
@@ -129,6 +140,8 @@ impl Draft {
             self.operators.get_mut(operator as usize),
             self.has_uid.get_mut(operator as usize),
         ) {
+            self.uids.remove(&op.uid);
+            self.uids.insert(uid.into());
             op.uid = uid.into();
             *named = true;
         }
