@@ -1,13 +1,15 @@
 //! Components that look right and are not: graphs that no SDK makes, a description that never stops talking.
 
+use std::process::{Command, Stdio};
+
 use crate::components::component;
-use crate::hostile::{bounded, hostile, refused};
+use crate::hostile::{bounded, command, finish, hostile, refused};
 use crate::pelton::Place;
 
 #[track_caller]
 fn check(mode: &str, exit: i32, start: &str, words: &[&str]) {
-    for command in ["check", "run"] {
-        let args = hostile(command, mode, &["--limit", "cpu-ms-per-call=1000"]);
+    for verb in ["check", "run"] {
+        let args = hostile(verb, mode, &["--limit", "cpu-ms-per-call=1000"]);
         refused(&bounded(&Place::new(), &args), exit, start, words);
     }
 }
@@ -103,6 +105,54 @@ fn a_parallelism_that_one_process_cannot_hold_is_refused_at_once() {
         8,
         "error[PLT-0402]: no instance is left: too many tasks run in this process\n",
         &["lower the parallelism"],
+    );
+}
+
+#[test]
+fn a_machine_without_room_for_instances_is_no_fault_of_the_component() {
+    let place = Place::new();
+    let args = hostile("check", "pass", &[]);
+    let inner = command(&place, &args);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -v 4000000; exec \"$@\"", "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    inner.get_envs().for_each(|(name, value)| {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    });
+    let child = shell
+        .current_dir(place.work())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    refused(
+        &finish(child, &args),
+        1,
+        "error[PLT-0402]: the component cannot be started: ",
+        &["Cannot allocate memory", "limit of virtual memory"],
+    );
+}
+
+/// `(component (import "wasi:cli/environment@0.2.0" (instance (export "f" (func)))))`
+const FOREIGN: &[u8] = b"\0asm\x0d\0\x01\0\
+    \x07\x0e\x01\x42\x02\x01\x40\0\x01\0\x04\0\x01f\x01\0\
+    \x0a\x1f\x01\0\x1awasi:cli/environment@0.2.0\x05\0";
+
+#[test]
+fn an_import_that_is_not_granted_is_named() {
+    let place = Place::new();
+    place.file("foreign.wasm", FOREIGN);
+    let args = ["run", "foreign.wasm"].map(str::to_owned);
+    refused(
+        &bounded(&place, &args),
+        7,
+        "error[PLT-0104]: the component imports wasi:cli/environment@0.2.0, which a job is not granted\n",
+        &["file foreign.wasm"],
     );
 }
 

@@ -1,7 +1,8 @@
 //! Functions with state, timers and accumulators that misbehave, chains, errors of the author's own, too much output.
 //! What functions without state do wrong is in `misbehaving`.
 
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 
 use crate::hostile::{bounded, command, finish, hostile, refused, signal, visible};
 use crate::pelton::{Ended, Place};
@@ -165,21 +166,46 @@ fn timers_without_an_end_do_not_hold_up_a_stop() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    let line = first_line(&mut child);
     let address = line
         .trim()
         .strip_prefix("metrics: http://")
         .and_then(|l| l.strip_suffix("/metrics"))
         .unwrap()
         .to_owned();
-    while rows_read(&address) < ROWS as u64 {
-        std::thread::yield_now();
-    }
+    let all_read = (0..100_000).any(|_| rows_read(&address) == ROWS as u64);
+    assert!(all_read, "the rows do not reach the function");
     signal(child.id(), "-INT");
     let ended = finish(child, &args);
     assert_eq!(ended.code, Some(130));
+}
+
+#[test]
+fn a_call_without_an_end_does_not_hold_up_a_stop() {
+    let place = place();
+    let more = [
+        "--param",
+        "input=rows.jsonl",
+        "--limit",
+        "cpu-ms-per-call=3600000",
+    ];
+    let args = hostile("run", "keyed-told-loop", &more);
+    let mut child = command(&place, &args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(first_line(&mut child), "[worker] warn: here it goes\n");
+    signal(child.id(), "-INT");
+    assert_eq!(finish(child, &args).code, Some(130));
+}
+
+/// The first line on the standard error. What follows is not read.
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    line
 }
 
 /// How many rows the function has taken, as the metrics say.

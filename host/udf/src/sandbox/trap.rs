@@ -108,10 +108,12 @@ pub(crate) fn starting(error: wasmtime::Error, state: &mut State) -> Error {
         )
         .help("lower the parallelism, or run fewer jobs at once");
     }
-    Error::new(
-        ErrorCode::CompileFailed,
-        format!("the component cannot be started: {error:#}"),
-    )
+    let message = format!("the component cannot be started: {error:#}");
+    if message.contains("(os error ") {
+        return Error::new(ErrorCode::Io, message)
+            .help("instances reserve addresses, mostly unused ones: raise the process's limit of virtual memory");
+    }
+    Error::new(ErrorCode::CompileFailed, message)
 }
 
 fn of_stop(stopped: &Stopped, memory_max: usize) -> (ErrorCode, String, Option<&'static str>) {
