@@ -8,6 +8,8 @@ pub const KEY_GROUPS_MAX: u32 = 1 << 15;
 pub const PARALLELISM_MAX: u32 = 4_096;
 /// The most channels between the tasks of one job.
 pub const CHANNELS_MAX: u64 = 1 << 20;
+/// The most windows that a row can be in: a day by the second is allowed.
+pub const WINDOWS_A_ROW_MAX: i64 = 100_000;
 /// The most operators in one job.
 pub const OPERATORS_MAX: usize = 1_000;
 /// The most rows in a batch.

@@ -3,6 +3,7 @@
 //! A window is half open: `[start, end)`, and its greatest time is `end - 1`.
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::limits::WINDOWS_A_ROW_MAX;
 use crate::time::EventTime;
 
 /// A span of event time, `[start, end)` in milliseconds.
@@ -44,7 +45,8 @@ pub enum Assigner {
 }
 
 impl Assigner {
-    /// Errors: a size or slide that is not above 0, an offset beyond it (Flink's rules).
+    /// Errors: a size or slide that is not above 0, an offset beyond it (Flink's rules); more than
+    /// [`WINDOWS_A_ROW_MAX`] windows a row.
     pub fn check(self) -> Result<()> {
         let bad = |what: String| Err(Error::new(ErrorCode::GraphInvalid, what));
         let (size, step, offset) = self.parts();
@@ -53,9 +55,15 @@ impl Assigner {
                 "a window's size and slide must be above 0, not {size} ms and {step} ms"
             ));
         }
-        if offset.abs() >= step {
+        if offset.unsigned_abs() >= step.unsigned_abs() {
             return bad(format!(
                 "a window's offset must be below {step} ms, not {offset} ms"
+            ));
+        }
+        if size / step > WINDOWS_A_ROW_MAX {
+            return bad(format!(
+                "each row would be in {} windows, and at most {WINDOWS_A_ROW_MAX} are allowed",
+                size / step
             ));
         }
         Ok(())

@@ -80,6 +80,37 @@ fn a_number_out_of_bounds_is_refused() {
 }
 
 #[test]
+fn windows_that_cannot_be_are_refused() {
+    for (windows, what) in [
+        (
+            "0",
+            "a window's size and slide must be above 0, not 0 ms and 0 ms",
+        ),
+        (
+            "10,-1",
+            "a window's size and slide must be above 0, not 10 ms and -1 ms",
+        ),
+        ("10,5,5", "a window's offset must be below 5 ms, not 5 ms"),
+        (
+            "10,5,-9223372036854775808",
+            "a window's offset must be below 5 ms, not -9223372036854775808 ms",
+        ),
+        (
+            "9223372036854775807,1",
+            "each row would be in 9223372036854775807 windows, and at most 100000 are allowed",
+        ),
+    ] {
+        let start = format!("error[PLT-0111]: {what}\n");
+        check(
+            &format!("window={windows}"),
+            7,
+            &start,
+            &["operator 'summary'"],
+        );
+    }
+}
+
+#[test]
 fn a_parallelism_that_one_process_cannot_hold_is_refused_at_once() {
     let place = Place::new();
     place.file("rows.jsonl", "{\"n\":1}\n");

@@ -317,7 +317,7 @@ fn times_long_ago_and_far_ahead_have_their_windows() {
         ]
     );
     assert_eq!(summary["late"], 0);
-    let (sliding, _) = rows("sliding", &content, &[]);
+    let (sliding, _) = rows("window=10000,5000", &content, &[]);
     // One of them has both -1 and 0.
     assert_eq!(sliding.len(), 7);
 }
@@ -325,7 +325,7 @@ fn times_long_ago_and_far_ahead_have_their_windows() {
 #[test]
 fn times_at_the_very_ends_are_counted_as_late() {
     for time in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
-        for mode in ["window", "sliding"] {
+        for mode in ["window", "window=10000,5000"] {
             let (windows, summary) = rows(mode, entry(&time.to_string(), "1", 1, "1"), &[]);
             assert_eq!(
                 (windows.len(), &summary["late"]),
