@@ -59,6 +59,8 @@ struct Place {
     watermark: Watermark,
     /// Channels of all inputs that have not ended.
     open: usize,
+    /// All inputs have ended while the operator was busy: its end follows.
+    end_due: bool,
     ended: bool,
 }
 
@@ -89,6 +91,7 @@ impl Chain {
             idle: vec![false; node.channels.len()],
             watermark: Watermark::MIN,
             open: node.channels.iter().sum(),
+            end_due: false,
             ended: false,
             node,
         });
@@ -109,6 +112,12 @@ impl Chain {
     /// Whether every way out has room: asked before each step.
     pub fn has_room(&mut self) -> bool {
         self.exits.iter_mut().all(Partitioner::has_room)
+    }
+
+    /// Whether an operator has more to emit before anything else may come in.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.places.iter().any(Place::busy)
     }
 
     /// Whether every operator has ended.
@@ -146,10 +155,13 @@ impl Chain {
                 self.merged(entry, merged, around)?;
                 let place = self.place(entry.node)?;
                 place.open = place.open.saturating_sub(1);
-                if place.open == 0 {
-                    self.end(entry.node, around)
-                } else {
+                if place.open > 0 {
                     Ok(())
+                } else if place.busy() {
+                    place.end_due = true;
+                    Ok(())
+                } else {
+                    self.end(entry.node, around)
                 }
             }
             Element::Barrier(_) => Err(Error::bug("a barrier came to a task without checkpoints")),
@@ -186,8 +198,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Calls operators whose time has come; with `dry`, also those that wait for the input to run dry: flushes and
-    /// idleness.
+    /// Calls operators that are busy or whose time has come; with `dry`, also those that wait for the input to run dry:
+    /// flushes and idleness.
     pub fn wake(&mut self, dry: bool, around: &mut Surroundings<'_>) -> Result<()> {
         for node in 0..self.places.len() {
             let place = self.place(node)?;
@@ -196,8 +208,13 @@ impl Chain {
                 Some(Wakeup::Monotonic(at)) => dry && at <= around.monotonic,
                 None => false,
             };
-            if (due || dry) && !place.ended {
+            if (due || dry || place.busy()) && !place.ended {
                 self.call(node, around, |op, cx| op.wake(cx))?;
+            }
+            let place = self.place(node)?;
+            if place.end_due && !place.busy() {
+                place.end_due = false;
+                self.end(node, around)?;
             }
         }
         Ok(())
@@ -265,6 +282,10 @@ impl Chain {
             self.advance(entry.node, least, around)?;
         }
         if merged.idle == Some(true) && self.place(entry.node)?.idle_all() {
+            // Below, a watermark that comes after idleness would not count.
+            while self.place(entry.node)?.busy() {
+                self.call(entry.node, around, |op, cx| op.wake(cx))?;
+            }
             self.forward_idle(entry.node, true, around)?;
         }
         Ok(())
@@ -388,6 +409,10 @@ impl Chain {
 }
 
 impl Place {
+    fn busy(&self) -> bool {
+        self.node.operator.as_ref().is_some_and(|op| op.busy())
+    }
+
     fn idle_all(&self) -> bool {
         self.idle.iter().all(|i| *i)
     }

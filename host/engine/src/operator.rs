@@ -29,9 +29,16 @@ pub trait Operator: Send {
         Ok(true)
     }
 
-    /// A wake-up asked for by [`next_wake`](Self::next_wake), or a flush when the input has run dry.
+    /// A wake-up asked for by [`next_wake`](Self::next_wake) or [`busy`](Self::busy), or a flush when the input has
+    /// run dry.
     fn wake(&mut self, _cx: &mut Context<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether there is more to emit for the current watermark than one call should hold: the operator is woken again
+    /// before its task takes anything in, and its end waits. It emits the watermark itself once it is done.
+    fn busy(&self) -> bool {
+        false
     }
 
     /// When to be woken by processing time.

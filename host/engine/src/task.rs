@@ -122,8 +122,13 @@ impl Task {
                 wall: None,
             });
         }
-        let mut worked = self.take_elements(now, monotonic)?;
-        worked |= self.poll_sources(now, monotonic)?;
+        let mut worked = self.chain.is_busy();
+        if !worked {
+            worked |= self.take_elements(now, monotonic)?;
+        }
+        if !self.chain.is_busy() {
+            worked |= self.poll_sources(now, monotonic)?;
+        }
         if worked {
             self.dirty.get_or_insert(monotonic);
         }
@@ -226,7 +231,7 @@ impl Task {
                 limits: &self.limits,
             };
             self.chain.put(entry, element, &mut around)?;
-            if rows && !self.chain.has_room() {
+            if self.chain.is_busy() || rows && !self.chain.has_room() {
                 break;
             }
         }

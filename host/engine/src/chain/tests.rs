@@ -192,3 +192,73 @@ fn a_null_timestamp_is_named() {
         .unwrap_err();
     assert_eq!(e.to_string(), "timestamp 't' is null, row 1, operator 'n'");
 }
+
+/// A row in 20,000 windows for each of ten keys: what fires at the end is handed out in parts, and the end waits for it.
+#[test]
+fn what_fires_at_once_is_handed_out_in_parts() {
+    use crate::operators::window::WindowOperator;
+    use arrow_array::Int64Array;
+    use pelton_model::graph::{WindowFunction, WindowSpec, WindowValue};
+    use pelton_model::window::Assigner;
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let schema = Schema::new(vec![Field::new("k", DataType::I64)]);
+    let spec = WindowSpec {
+        key: vec!["k".into()],
+        assigner: Assigner::Sliding {
+            size_ms: 20_000,
+            slide_ms: 1,
+            offset_ms: 0,
+        },
+        lateness_ms: 0,
+        late_output: None,
+        function: WindowFunction::Columns(vec![("k".into(), WindowValue::Key("k".into()))]),
+    };
+    let window = WindowOperator::new(&spec, "w", &schema, std::slice::from_ref(&schema)).unwrap();
+    let node =
+        |operator: Option<Box<dyn Operator>>, channels: Vec<usize>, below: Option<usize>| Node {
+            name: "n".into(),
+            operator,
+            metrics: OperatorMetrics::new(),
+            channels,
+            targets: below
+                .map(|node| {
+                    let entry = Entry {
+                        node,
+                        input: 0,
+                        channel: 0,
+                    };
+                    vec![vec![Target::Inner(entry)]]
+                })
+                .unwrap_or_default(),
+        };
+    let nodes = vec![
+        node(None, vec![], Some(1)),
+        node(Some(Box::new(window)), vec![1], Some(2)),
+        node(Some(Box::new(Recorder(Arc::clone(&seen)))), vec![1], None),
+    ];
+    let mut f = Fixture {
+        chain: Chain::new(nodes, vec![]),
+        seen,
+        monotonic: Monotonic(0),
+    };
+    let column = Arc::new(Int64Array::from_iter_values(0..10));
+    let times = Some(vec![1_000_000; 10].into());
+    let batch = Batch::new(vec![column], 10)
+        .unwrap()
+        .with_times(times)
+        .unwrap();
+    f.with(|chain, around| chain.put_source(0, Element::Batch(batch), around));
+    let mut parts = vec![f.end(0)];
+    while f.chain.is_busy() {
+        assert!(!f.chain.has_ended());
+        parts.push(f.with(|chain, around| chain.wake(false, around)));
+    }
+    assert!(f.chain.has_ended());
+    assert!(parts.len() > 2, "in {} parts", parts.len());
+    let lines: Vec<String> = parts.concat();
+    let ends = ["watermark 9223372036854775807", "end"];
+    assert_eq!(lines.get(lines.len() - 2..).unwrap(), ends);
+    let rows: usize = lines.iter().map(|l| l.matches(", ").count() + 1).sum();
+    assert_eq!(rows - ends.len(), 200_000);
+}

@@ -33,6 +33,9 @@ use accumulator::Acc;
 use native::Native;
 use user::User;
 
+/// Rows after which firing hands back to the task, so that what is in flight stays bounded and a stop is noticed.
+const ROWS_A_CALL: u64 = 1 << 16;
+
 /// The operator.
 pub struct WindowOperator {
     assigner: Assigner,
@@ -47,7 +50,10 @@ pub struct WindowOperator {
     panes: BTreeMap<i64, Pane>,
     /// What windows of several panes are merged in.
     scratch: Pane,
+    /// The windows that it has reached have fired.
     watermark: Watermark,
+    /// Windows that the operator's watermark has reached are still to fire.
+    busy: bool,
     /// Keys in the pane that was dropped last: room for the next.
     room: usize,
 }
@@ -228,6 +234,7 @@ impl WindowOperator {
             shared,
             panes: BTreeMap::new(),
             watermark: Watermark::MIN,
+            busy: false,
             room: 0,
         })
     }
@@ -425,6 +432,30 @@ impl WindowOperator {
         self.function.emit(&self.scratch, window, cx)
     }
 
+    /// Fires windows that the watermark has reached, one after the other, until about so many rows are emitted. Returns
+    /// what is forwarded once none is left; before that, [`watermark`](Self::watermark) is where it got to.
+    fn fire_due(&mut self, rows_max: u64, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
+        let before = cx.metrics.rows_out.load(Ordering::Relaxed);
+        self.busy = false;
+        while let Some(window) = self
+            .next_window(self.watermark.0)
+            .filter(|w| cx.watermark.has_passed(w.max_time()))
+        {
+            if cx.metrics.rows_out.load(Ordering::Relaxed) - before >= rows_max {
+                self.busy = true;
+                break;
+            }
+            self.fire(window, None, cx)?;
+            self.watermark = Watermark(window.max_time().0);
+        }
+        if !self.busy {
+            self.watermark = self.watermark.max(cx.watermark);
+        }
+        self.drop_panes();
+        self.count(cx)?;
+        Ok((!self.busy).then_some(cx.watermark))
+    }
+
     /// The first window, by end, whose greatest time is above `after` and that has rows.
     fn next_window(&self, after: i64) -> Option<Window> {
         let (size, step, offset) = self.assigner.parts();
@@ -498,6 +529,11 @@ impl WindowOperator {
 
 impl Operator for WindowOperator {
     fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
+        if self.busy
+            && let Some(watermark) = self.fire_due(u64::MAX, cx)?
+        {
+            cx.emit_watermark(watermark);
+        }
         let batch = batch.materialize()?;
         let Some(times) = batch.times().filter(|_| !batch.is_empty()) else {
             let message = "rows came to a window without event times";
@@ -546,18 +582,20 @@ impl Operator for WindowOperator {
     }
 
     fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
-        let mut after = self.watermark.0;
-        while let Some(window) = self
-            .next_window(after)
-            .filter(|w| cx.watermark.has_passed(w.max_time()))
+        self.fire_due(ROWS_A_CALL, cx)
+    }
+
+    fn busy(&self) -> bool {
+        self.busy
+    }
+
+    fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if self.busy
+            && let Some(watermark) = self.fire_due(ROWS_A_CALL, cx)?
         {
-            self.fire(window, None, cx)?;
-            after = window.max_time().0;
+            cx.emit_watermark(watermark);
         }
-        self.watermark = self.watermark.max(cx.watermark);
-        self.drop_panes();
-        self.count(cx)?;
-        Ok(Some(cx.watermark))
+        Ok(())
     }
 }
 
