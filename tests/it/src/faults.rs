@@ -27,12 +27,35 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs as somebody for whom modes hold: they don't for root.
+/// Runs as somebody for whom modes hold: they don't for root. Program and component are copied to where anybody may
+/// read them, since a target folder may lie in a home that is closed.
 fn run_as_nobody(place: &Place, args: &[String]) -> Ended {
     let mut command = place.command(args);
     if is_root() {
-        set_mode(place.work().parent().unwrap(), 0o755);
-        command.uid(NOBODY).gid(NOBODY);
+        let work = place.work();
+        let open = work.parent().unwrap();
+        set_mode(open, 0o755);
+        let copy = |from: &str| {
+            let to = open.join(Path::new(from).file_name().unwrap());
+            std::fs::copy(from, &to).unwrap();
+            set_mode(&to, 0o755);
+            to
+        };
+        let program = copy(command.get_program().to_str().unwrap());
+        let args = args.iter().map(|arg| match arg.strip_suffix(".wasm") {
+            Some(_) => copy(arg).into_os_string(),
+            None => arg.into(),
+        });
+        let mut moved = Command::new(program);
+        moved.args(args).uid(NOBODY).gid(NOBODY);
+        moved.current_dir(&work);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => moved.env(name, value),
+                None => moved.env_remove(name),
+            };
+        }
+        command = moved;
     }
     Ended::of(command.output().unwrap())
 }
