@@ -173,3 +173,47 @@ fn the_jobs_of_the_benchmarks_run() {
         .map(|(_, n)| n.parse::<u64>().unwrap());
     assert_eq!(bids.sum::<u64>(), 5_000);
 }
+
+/// Lines over several chunks, out of order by less than the bound: no row is late, at whatever parallelism the chunks
+/// are read. Where rows are late at parallelism 1, no more of them are at another.
+#[test]
+fn no_row_is_late_only_because_chunks_are_read_at_once() {
+    let run = Run::new();
+    for (disorder_ms, some_late) in [(4_900, false), (9_000, true)] {
+        let mut text = String::new();
+        let mut seed = 7_u64;
+        for i in 0..420_000_i64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let back = (seed >> 33) as i64 % disorder_ms;
+            let (time, word) = (1_000_000 + i * 5 - back, i % 97);
+            text += &format!(
+                "{{\"time\":{time},\"text\":\"word{word} and some more that fills the chunk\"}}\n"
+            );
+        }
+        assert!(text.len() > 3 * (8 << 20), "at least four chunks");
+        let path = run.place.file("lines.jsonl", text);
+        let input = path.to_str().unwrap();
+        let counted = |parallelism: &str| {
+            let flags = ["-p", parallelism, "-o", "json"];
+            let lines = run.done("word-count", &[("input", input)], &flags);
+            let summary = lines.iter().find(|l| l.contains("run-summary")).unwrap();
+            let summary: serde_json::Value = serde_json::from_str(summary).unwrap();
+            let late = summary["late"].as_u64().unwrap();
+            let rows: Vec<String> = lines
+                .into_iter()
+                .filter(|l| !l.contains("run-summary"))
+                .collect();
+            (late, rows)
+        };
+        let (late, rows) = counted("1");
+        assert_eq!(late > 0, some_late);
+        for parallelism in ["2", "4"] {
+            let (others, theirs) = counted(parallelism);
+            assert!(
+                others <= late,
+                "{others} late at {parallelism}, {late} at 1"
+            );
+            assert!(some_late || theirs == rows, "parallelism {parallelism}");
+        }
+    }
+}
