@@ -28,6 +28,10 @@ use crate::timer::{Timer, Timers};
 /// The most bytes of state that are shipped with one call; a single key's may be more.
 pub const SHIPPED_BYTES_MAX: usize = 4 << 20;
 
+/// Calls of timers after which firing hands back to the task, so that what is in flight stays bounded and a stop is
+/// noticed.
+const CALLS_A_STEP: usize = 64;
+
 /// The operator.
 pub struct ProcessOperator {
     inputs: Vec<Input>,
@@ -35,6 +39,8 @@ pub struct ProcessOperator {
     may_set_timers: bool,
     event: Timers,
     processing: Timers,
+    /// Event-time timers that the watermark has reached are still to fire.
+    busy: bool,
     /// Output streams, and how many columns each has.
     outputs: Vec<usize>,
     touched: Touched,
@@ -122,6 +128,7 @@ impl ProcessOperator {
             may_set_timers: spec.timers,
             event: Timers::default(),
             processing: Timers::default(),
+            busy: false,
             outputs: declared.iter().map(|s| s.fields.len()).collect(),
             touched: Touched::default(),
         })
@@ -245,29 +252,51 @@ impl ProcessOperator {
     }
 
     /// Fires timers at or below `now` until none remains (of processing time: none that was there before).
-    fn fire(&mut self, processing_time: bool, now: i64, cx: &mut Context<'_>) -> Result<()> {
+    /// Fires due timers, at most so many calls of them. Whether none is left.
+    fn fire(
+        &mut self,
+        processing_time: bool,
+        now: i64,
+        calls_max: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<bool> {
         // A function that sets a processing-time timer again for a time that has passed must not hold the task.
         let set_below = if processing_time {
             self.processing.sets()
         } else {
             u64::MAX
         };
-        loop {
+        let mut calls = 0;
+        let done = loop {
             let timers = if processing_time {
                 &mut self.processing
             } else {
                 &mut self.event
             };
+            if calls == calls_max {
+                break timers.first().is_none_or(|time| time > now);
+            }
             let due = timers.take_due(now, BATCH_ROWS_MAX, set_below);
             if due.is_empty() {
-                break;
+                break true;
             }
             self.fire_some(processing_time, &due, cx)?;
-        }
+            calls += 1;
+        };
         cx.metrics
             .state_entries
             .store(self.state.len() as u64, Ordering::Relaxed);
-        Ok(())
+        Ok(done)
+    }
+
+    /// Fires event-time timers that the watermark has reached. Returns what is forwarded once none is left.
+    fn fire_event_time(
+        &mut self,
+        calls_max: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Watermark>> {
+        self.busy = !self.fire(false, cx.watermark.0, calls_max, cx)?;
+        Ok((!self.busy).then_some(cx.watermark))
     }
 
     fn fire_some(
@@ -340,6 +369,11 @@ pub(super) fn emit_sliced(port: u32, batch: &Batch, cx: &mut Context<'_>) {
 
 impl Operator for ProcessOperator {
     fn batch(&mut self, input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
+        if self.busy
+            && let Some(watermark) = self.fire_event_time(usize::MAX, cx)?
+        {
+            cx.emit_watermark(watermark);
+        }
         let batch = batch.materialize()?;
         let (mut done, mut most) = (0, batch.len());
         while done < batch.len() {
@@ -360,12 +394,21 @@ impl Operator for ProcessOperator {
     }
 
     fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
-        self.fire(false, cx.watermark.0, cx)?;
-        Ok(Some(cx.watermark))
+        self.fire_event_time(CALLS_A_STEP, cx)
+    }
+
+    fn busy(&self) -> bool {
+        self.busy
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        self.fire(true, cx.now.0, cx)
+        if self.busy
+            && let Some(watermark) = self.fire_event_time(CALLS_A_STEP, cx)?
+        {
+            cx.emit_watermark(watermark);
+        }
+        self.fire(true, cx.now.0, usize::MAX, cx)?;
+        Ok(())
     }
 
     fn next_wake(&self) -> Option<Wakeup> {

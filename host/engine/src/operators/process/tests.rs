@@ -239,8 +239,18 @@ fn run(
             op.batch(0, batch, &mut cx)?;
         }
         cx.watermark = Watermark(*watermark);
-        assert_eq!(op.watermark(&mut cx)?, Some(Watermark(*watermark)));
-        for (_, element) in out.drain() {
+        let at_once = op.watermark(&mut cx)?;
+        assert_eq!(at_once.is_some(), !op.busy());
+        while op.busy() {
+            op.wake(&mut cx)?;
+        }
+        let mut elements = out.drain();
+        if at_once.is_none() {
+            // Fired in parts: the watermark comes after the last of them.
+            let last = elements.pop().map(|(_, e)| e);
+            assert!(matches!(last, Some(Element::Watermark(w)) if w.0 == *watermark));
+        }
+        for (_, element) in elements {
             let Element::Batch(b) = element else {
                 panic!("only rows")
             };
