@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pelton_model::graph::{Body, Edge, JobGraph, Needs, Operator as Spec, Transform};
+use pelton_model::graph::{Body, Combine, Edge, JobGraph, Needs, Operator as Spec, Transform, WindowFunction, WindowSpec};
 use pelton_model::id::{ChannelId, OperatorId};
 use pelton_model::limits::Limits;
 use pelton_model::protocol::TaskSpec;
@@ -15,12 +15,13 @@ use crate::chain::{Chain, Entry, Node, Target};
 use crate::connector::{Sink, Source};
 use crate::function::Functions;
 use crate::operator::{NoFunctions, Operator, OperatorMetrics};
-use crate::operators::process::ProcessOperator;
+use crate::operators::process::{ProcessOperator, StatePlace};
 use crate::operators::select::SelectOperator;
 use crate::operators::sink::SinkOperator;
 use crate::operators::timestamps::TimestampsOperator;
 use crate::operators::transform::{Member, TransformOperator};
 use crate::operators::window::WindowOperator;
+use crate::state::StateBackend;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
 use crate::task::{Head, Inlet, Task};
@@ -39,6 +40,10 @@ pub struct JobParts<'a> {
     pub limits: &'a Limits,
     /// Rows in a batch at most.
     pub batch_rows: usize,
+    /// Where state is kept.
+    pub backend: &'a dyn StateBackend,
+    /// Whether it runs as a batch: no watermark before the end, final results only.
+    pub batch: bool,
 }
 
 /// What one task gets of its own.
@@ -61,10 +66,10 @@ pub fn needs_functions(graph: &JobGraph, spec: &TaskSpec) -> bool {
         .filter_map(|id| graph.operator(*id))
         .any(|op| match &op.body {
             Body::Transform(_) | Body::Process(_) => true,
-            Body::Window(w) => matches!(
-                w.function,
-                pelton_model::graph::WindowFunction::Aggregate { .. }
-            ),
+            Body::Window(WindowSpec { function, .. })
+            | Body::Combine(Combine { function, .. }) => {
+                matches!(function, WindowFunction::Aggregate { .. })
+            }
             _ => false,
         })
 }
@@ -185,6 +190,16 @@ impl Builder<'_> {
             .ok_or_else(|| Error::bug("a plan names an operator that is not there"))
     }
 
+    fn place<'b>(&'b self, op: &'b Spec) -> StatePlace<'b> {
+        StatePlace {
+            backend: self.job.backend,
+            uid: &op.uid,
+            task: self.spec.task.index,
+            key_groups: self.spec.key_groups,
+            max_parallelism: self.spec.max_parallelism,
+        }
+    }
+
     fn input(&self, id: OperatorId, input: u32) -> Result<&Schema> {
         self.job
             .needs
@@ -293,7 +308,11 @@ impl Builder<'_> {
                     .map(|i| self.input(first, i as u32).cloned())
                     .collect::<Result<Vec<_>>>()?;
                 Some(Box::new(ProcessOperator::new(
-                    p, &op.name, &inputs, &declared,
+                    p,
+                    &op.name,
+                    &inputs,
+                    &declared,
+                    &self.place(op),
                 )?))
             }
             Body::Window(w) => Some(Box::new(WindowOperator::new(
@@ -302,6 +321,7 @@ impl Builder<'_> {
                 self.input(first, 0)?,
                 &declared,
             )?)),
+            Body::Combine(_) => return Err(Error::bug("rows are not combined")),
             Body::Opaque { kind, .. } => {
                 return Err(Error::bug(format!(
                     "nobody makes operators of kind '{kind}'"

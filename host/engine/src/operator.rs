@@ -195,6 +195,7 @@ impl Functions for NoFunctions {
         _: crate::function::Segment,
         _: Moment,
         _: &crate::function::KeyedRows<'_>,
+        _: &mut crate::function::Lent,
     ) -> Result<crate::function::KeyedReply> {
         refuse!()
     }
@@ -203,6 +204,7 @@ impl Functions for NoFunctions {
         _: crate::function::Segment,
         _: Moment,
         _: &crate::function::DueTimers<'_>,
+        _: &mut crate::function::Lent,
     ) -> Result<crate::function::KeyedReply> {
         refuse!()
     }

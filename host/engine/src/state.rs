@@ -3,25 +3,66 @@
 //!
 //! A key that is touched gets a *slot*, a number that stands for it until it is forgotten; values are read and written
 //! by slots. Every batch is: [`touch`](KeyedState::touch) its keys (which dedupes them), [`read`](KeyedState::read) all
-//! states of those at once, call the function, [`write`](KeyedState::write) all changes at once,
-//! [`forget`](KeyedState::forget) what has become empty.
+//! states of those at once, call the function (which may read more, by [`StateReader`](crate::function::StateReader)),
+//! [`write`](KeyedState::write) all changes at once, [`forget`](KeyedState::forget) what has become empty. State of an
+//! operator instead of a key is that of the one key that has no fields.
 
 mod heap;
 mod keys;
 mod values;
 
 use arrow_array::ArrayRef;
+use pelton_model::graph::StateSpec;
+use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::Limits;
+use pelton_model::schema::Field;
+use pelton_model::time::ProcessingTime;
+use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
 
 pub use heap::HeapState;
 pub use keys::{KeyIndex, RowSet, Touched};
 pub use values::ValueStore;
 
-use crate::function::{Slots, StateChange};
+use crate::function::{Entries, Lists, Slots, StateChange};
+
+/// Whose state it is, and what it is.
+#[derive(Clone, Debug)]
+pub struct StateOwner {
+    /// The operator's uid: what the state is found by.
+    pub uid: String,
+    /// Which task of it.
+    pub task: u32,
+    /// The key's fields; none for state of the operator.
+    pub key: Vec<Field>,
+    /// The states; changes name them by their place here.
+    pub states: Vec<StateSpec>,
+    /// The task's key groups.
+    pub key_groups: KeyGroupRange,
+    /// The job's number of key groups.
+    pub max_parallelism: u32,
+}
+
+/// Makes state of one kind.
+pub trait StateBackend: Send + Sync {
+    /// The state of a task, empty. Errors: what the outside refuses.
+    fn keyed(&self, owner: &StateOwner) -> Result<Box<dyn KeyedState>>;
+}
+
+/// The clocks by which values expire, constant within a call.
+#[derive(Clone, Copy, Debug)]
+pub struct StateTime {
+    /// The host's wall clock.
+    pub processing_time: ProcessingTime,
+    /// The operator's watermark.
+    pub watermark: Watermark,
+}
 
 /// Where an operator's keyed state is kept.
 pub trait KeyedState: Send {
+    /// The time from now on, by which values expire.
+    fn at(&mut self, time: StateTime);
+
     /// Finds or makes the keys of `rows` rows; `key` has the key's columns.
     fn touch(&mut self, key: &[ArrayRef], rows: usize, touched: &mut Touched) -> Result<()>;
 
@@ -31,16 +72,60 @@ pub trait KeyedState: Send {
     /// How many of the first `slots` have values of at most so many bytes together; at least one.
     fn affordable(&self, slots: &[u32], bytes: usize) -> usize;
 
-    /// The values of each state under these slots.
+    /// The values of each eager state under these slots.
     fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>>;
 
-    /// Applies what became of the values under these slots. Errors: `BadReply` where a change does not fit them.
+    /// The values of a lazy state under these slots. Here and below: errors `BadReply` for a state that is not there or
+    /// of another kind.
+    fn values(&mut self, state: u32, slots: &[u32]) -> Result<Slots>;
+
+    /// Lists of a prefix of these slots, at least one, of at most about so many bytes; with map keys, those under
+    /// (slot, map key) pairs.
+    fn lists(
+        &mut self,
+        state: u32,
+        slots: &[u32],
+        map_keys: Option<&Slots>,
+        bytes: usize,
+    ) -> Result<Lists>;
+
+    /// The values under (slot, map key) pairs.
+    fn map_values(&mut self, state: u32, slots: &[u32], map_keys: &Slots) -> Result<Slots>;
+
+    /// The maps of a prefix of these slots, at least one, of at most about so many bytes, each whole if it has at most
+    /// `each_max` bytes, else [`TOO_MANY`](crate::function::TOO_MANY).
+    fn maps(
+        &mut self,
+        state: u32,
+        slots: &[u32],
+        each_max: usize,
+        bytes: usize,
+    ) -> Result<Entries>;
+
+    /// At most so many entries of the map under a slot, from the one after `after` on; of a list with map keys, these.
+    fn scan(
+        &mut self,
+        state: u32,
+        slot: u32,
+        after: Option<&Slots>,
+        limit: usize,
+    ) -> Result<Entries>;
+
+    /// Applies what became of the values under these slots; ordinals of changes are places in `slots`. Errors: `BadReply`
+    /// where a change does not fit them.
     fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()>;
 
     /// Frees those slots that have no value in any state and that `pinned` does not hold.
     fn forget(&mut self, slots: &[u32], pinned: &dyn Fn(u32) -> bool);
 
-    /// Keys held.
+    /// Makes room in memory, if the backend has a bound on it: slots that `pinned` does not hold may be given to other
+    /// keys. Called between batches, when no slot is in use; also cleans up some of what has expired.
+    fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()>;
+
+    /// The keys with the most bytes, as text, with their bytes: for a message.
+    fn largest(&mut self, count: usize) -> Result<Vec<(String, u64)>>;
+
+    /// Keys held in memory.
     fn len(&self) -> usize;
 
     /// Whether there is no key.
@@ -48,8 +133,18 @@ pub trait KeyedState: Send {
         self.len() == 0
     }
 
-    /// Bytes held.
+    /// Bytes held, in memory and on disk.
     fn bytes(&self) -> u64;
+}
+
+/// State in memory, all of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeapBackend;
+
+impl StateBackend for HeapBackend {
+    fn keyed(&self, owner: &StateOwner) -> Result<Box<dyn KeyedState>> {
+        Ok(Box::new(HeapState::new(owner.key.clone(), &owner.states)))
+    }
 }
 
 /// Refuses state beyond the limit.

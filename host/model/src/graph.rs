@@ -25,6 +25,10 @@ pub struct JobGraph {
     pub edges: Vec<Edge>,
     /// The parameters that the job has asked for.
     pub params: Vec<String>,
+    /// Tasks of each operator that has no parallelism of its own.
+    pub parallelism: Option<u32>,
+    /// Key groups.
+    pub max_parallelism: Option<u32>,
 }
 
 /// One node.
@@ -68,6 +72,8 @@ pub enum Body {
     Process(Process),
     /// Keyed event-time windows.
     Window(WindowSpec),
+    /// Aggregation of each batch before it is exchanged.
+    Combine(Combine),
     /// An operator that only the adapter named by `kind` can read.
     Opaque {
         /// Which adapter.
@@ -91,12 +97,38 @@ pub struct Connector {
 /// Event times and watermarks.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Timestamps {
-    /// The timestamp field; none: the rows have their times from a function above.
-    pub field: Option<String>,
+    /// Where times come from.
+    pub times: Times,
     /// How watermarks follow.
     pub watermarks: Watermarks,
-    /// Without a row for so long, the stream is idle.
+    /// How often they are emitted.
+    pub emit: Emit,
+    /// Without a row for so long, a split is idle; or the stream, where it has no splits.
     pub idle_ms: Option<u64>,
+    /// A split is paused while its watermark is more than this ahead of the least of all of the job.
+    pub drift_ms: Option<u64>,
+}
+
+/// Where event times come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Times {
+    /// A timestamp field.
+    Field(String),
+    /// A function above has given them.
+    Given,
+    /// The clock, when a row comes in.
+    Ingestion,
+}
+
+/// How often watermarks are emitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Emit {
+    /// After each batch.
+    Batch,
+    /// At most once in so many milliseconds, and when the input runs dry.
+    Interval(u64),
+    /// After each row.
+    Row,
 }
 
 /// How watermarks follow from times.
@@ -106,7 +138,7 @@ pub enum Watermarks {
     Monotonous,
     /// Times are out of order by at most so many milliseconds.
     Bounded(i64),
-    /// The function above gives them.
+    /// The function above gives them, row by row.
     Generated,
 }
 
@@ -130,6 +162,8 @@ pub struct Transform {
     pub produces: Vec<String>,
     /// Whether it gives event times.
     pub times: bool,
+    /// Whether it gives watermarks.
+    pub watermarks: bool,
 }
 
 /// A user's function with keyed state and timers.
@@ -150,9 +184,9 @@ pub struct Process {
 pub struct ProcessInput {
     /// What the function reads.
     pub view: Schema,
-    /// The key's fields.
+    /// The key's fields. None: the rows have no key, and the function has no keyed state.
     pub key: Vec<String>,
-    /// Rows go to every task.
+    /// Rows go to every task; they may write broadcast state alone.
     pub broadcast: bool,
 }
 
@@ -171,23 +205,68 @@ pub enum StateKind {
     Aggregating,
     /// A map that every task has whole.
     Broadcast,
+    /// A list of the operator, dealt out when the parallelism changes.
+    OperatorList,
+    /// A list of the operator, which every task has whole after the parallelism has changed.
+    UnionList,
 }
 
-/// A keyed state.
+impl StateKind {
+    /// Whether there is one value a key.
+    #[must_use]
+    pub fn is_value_like(self) -> bool {
+        matches!(self, Self::Value | Self::Reducing | Self::Aggregating)
+    }
+
+    /// Whether it is a task's, and not a key's.
+    #[must_use]
+    pub fn is_operator(self) -> bool {
+        matches!(self, Self::Broadcast | Self::OperatorList | Self::UnionList)
+    }
+
+    /// Whether values stand one after the other.
+    #[must_use]
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::List | Self::OperatorList | Self::UnionList)
+    }
+}
+
+/// When a value is gone by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ttl {
+    /// Milliseconds after it was last written.
+    pub ms: u64,
+    /// Reading it counts, too.
+    pub on_read: bool,
+    /// It is returned as long as it has not been cleaned up.
+    pub return_expired: bool,
+    /// By the watermark, instead of the clock.
+    pub event_time: bool,
+}
+
+impl StateSpec {
+    /// Whether its values are shipped with the batch.
+    #[must_use]
+    pub fn is_eager(&self) -> bool {
+        self.kind.is_value_like() && !self.lazy
+    }
+}
+
+/// A state.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StateSpec {
     /// Unique in its operator.
     pub name: String,
     /// Which kind.
     pub kind: StateKind,
-    /// For maps: what their keys are.
+    /// What a map's keys are. A list that has this is a map of lists.
     pub map_key: Option<Schema>,
     /// What the values are.
     pub schema: Schema,
     /// Fetched by a host call instead of being shipped with the batch.
     pub lazy: bool,
-    /// Milliseconds until a value expires.
-    pub ttl_ms: Option<u64>,
+    /// When a value is gone by itself.
+    pub ttl: Option<Ttl>,
 }
 
 /// Keyed event-time windows.
@@ -202,6 +281,18 @@ pub struct WindowSpec {
     /// Which output takes rows that are too late.
     pub late_output: Option<u32>,
     /// What comes out.
+    pub function: WindowFunction,
+}
+
+/// Aggregation of the rows of each batch by key and slice, so that a key with most of the rows does not burden one task.
+/// A row out has the key's fields, then the aggregates so far; its event time is the slice's start.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Combine {
+    /// The key's fields.
+    pub key: Vec<String>,
+    /// The windows below, of which slices are parts. No sessions.
+    pub assigner: Assigner,
+    /// What is aggregated: [`WindowValue::Key`] and aggregates that combine (no average), or a user's accumulator.
     pub function: WindowFunction,
 }
 
@@ -220,6 +311,8 @@ pub enum WindowFunction {
         accumulator: Schema,
         /// Whether two accumulators can become one.
         has_merge: bool,
+        /// The rows are accumulators that a [`Combine`] made: the view is the accumulator, and they are merged.
+        combined: bool,
     },
 }
 
@@ -242,6 +335,8 @@ pub enum WindowValue {
     Max(String),
     /// Average; truncated where the output is an integer.
     Avg(String),
+    /// The quotient of the sums of two fields, as an average is made of what was combined before.
+    Ratio(String, String),
 }
 
 /// A stream from an operator's output to an operator's input.
@@ -272,6 +367,8 @@ pub enum Partition {
     Broadcast,
     /// The first.
     Global,
+    /// The task of the number in this field (u32), modulo how many there are.
+    Custom(String),
 }
 
 impl JobGraph {
@@ -346,6 +443,7 @@ impl Body {
             Self::Transform(_) => "function".into(),
             Self::Process(_) => "keyed process".into(),
             Self::Window(_) => "window".into(),
+            Self::Combine(_) => "combine".into(),
             Self::Opaque { kind, .. } => kind.clone(),
         }
     }

@@ -42,6 +42,11 @@ pub enum Assigner {
         /// below `slide_ms` in absolute value
         offset_ms: i64,
     },
+    /// Windows of a key grow with its rows, and end `gap_ms` after the last.
+    Session {
+        /// above 0
+        gap_ms: i64,
+    },
 }
 
 impl Assigner {
@@ -49,6 +54,14 @@ impl Assigner {
     /// [`WINDOWS_A_ROW_MAX`] windows a row.
     pub fn check(self) -> Result<()> {
         let bad = |what: String| Err(Error::new(ErrorCode::GraphInvalid, what));
+        if let Self::Session { gap_ms } = self {
+            return match gap_ms > 0 {
+                true => Ok(()),
+                false => bad(format!(
+                    "a session's gap must be above 0, not {gap_ms} ms"
+                )),
+            };
+        }
         let (size, step, offset) = self.parts();
         if size <= 0 || step <= 0 {
             return bad(format!(
@@ -69,7 +82,7 @@ impl Assigner {
         Ok(())
     }
 
-    /// (size, distance of starts, offset), each in milliseconds.
+    /// (size, distance of starts, offset), each in milliseconds. A session's are its gap's.
     #[must_use]
     pub fn parts(self) -> (i64, i64, i64) {
         match self {
@@ -79,7 +92,14 @@ impl Assigner {
                 slide_ms,
                 offset_ms,
             } => (size_ms, slide_ms, offset_ms),
+            Self::Session { gap_ms } => (gap_ms, gap_ms, 0),
         }
+    }
+
+    /// Whether windows depend on the rows of their key.
+    #[must_use]
+    pub fn is_session(self) -> bool {
+        matches!(self, Self::Session { .. })
     }
 
     /// The windows that hold `time`, the latest first. None where the slide is larger than the size and the time falls

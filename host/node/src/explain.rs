@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use pelton_control::execution::Chain;
 use pelton_model::graph::{
-    Body, Connector, Edge, Operator, Partition, StateSpec, Watermarks, WindowFunction, WindowSpec,
+    Body, Connector, Edge, Operator, Partition, StateSpec, Times, Watermarks, WindowFunction, WindowSpec,
 };
 use pelton_model::id::OperatorId;
 use pelton_model::window::Assigner;
@@ -130,7 +130,7 @@ fn operator_object(job: &Accepted, id: OperatorId) -> Option<Value> {
         .collect();
     let states: Vec<Value> = states(op)
         .iter()
-        .map(|s| json!({"name": s.name, "kind": format!("{:?}", s.kind).to_lowercase(), "schema": s.schema.to_string(), "lazy": s.lazy, "ttl_ms": s.ttl_ms}))
+        .map(|s| json!({"name": s.name, "kind": format!("{:?}", s.kind).to_lowercase(), "schema": s.schema.to_string(), "lazy": s.lazy, "ttl_ms": s.ttl.map(|t| t.ms)}))
         .collect();
     let facts: Vec<Value> = facts(op)
         .into_iter()
@@ -212,6 +212,7 @@ fn partition(p: &Partition) -> String {
         Partition::Shuffle => "shuffle".into(),
         Partition::Broadcast => "broadcast".into(),
         Partition::Global => "global".into(),
+        Partition::Custom(field) => format!("by field {field}"),
     }
 }
 
@@ -220,10 +221,11 @@ fn facts(op: &Operator) -> Vec<(&'static str, String)> {
     match &op.body {
         Body::Source(c) | Body::Sink(c) => options(c),
         Body::Timestamps(t) => {
-            let field = t
-                .field
-                .clone()
-                .unwrap_or_else(|| "as the function above gives them".into());
+            let field = match &t.times {
+                Times::Field(name) => name.clone(),
+                Times::Given => "as the function above gives them".into(),
+                Times::Ingestion => "the clock, when a row comes in".into(),
+            };
             let idle = t.idle_ms.map(|ms| ("idle", format!("after {ms} ms")));
             [("times", field), ("marks", watermarks(t.watermarks))]
                 .into_iter()
@@ -243,6 +245,11 @@ fn facts(op: &Operator) -> Vec<(&'static str, String)> {
             inputs.collect()
         }
         Body::Window(w) => window(w),
+        Body::Combine(c) => vec![
+            ("key", c.key.join(", ")),
+            ("slices", format!("of {} ms", c.assigner.slice_ms())),
+            ("computes", computed(&c.function)),
+        ],
         Body::Opaque { bytes, .. } => vec![("bytes", bytes.len().to_string())],
     }
 }
@@ -262,8 +269,8 @@ fn options(c: &Connector) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-fn window(w: &WindowSpec) -> Vec<(&'static str, String)> {
-    let windows = match w.assigner {
+fn assigner(a: Assigner) -> String {
+    match a {
         Assigner::Tumbling { size_ms, offset_ms } => {
             format!("tumbling, {size_ms} ms, offset {offset_ms} ms")
         }
@@ -274,7 +281,24 @@ fn window(w: &WindowSpec) -> Vec<(&'static str, String)> {
         } => {
             format!("sliding, {size_ms} ms every {slide_ms} ms, offset {offset_ms} ms")
         }
-    };
+        Assigner::Session { gap_ms } => format!("sessions, a gap of {gap_ms} ms"),
+    }
+}
+
+fn computed(function: &WindowFunction) -> String {
+    match function {
+        WindowFunction::Columns(columns) => columns
+            .iter()
+            .map(|(name, v)| format!("{name} = {}", value(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        WindowFunction::Aggregate { accumulator, .. } => {
+            format!("the job's aggregate over {{{accumulator}}}")
+        }
+    }
+}
+
+fn window(w: &WindowSpec) -> Vec<(&'static str, String)> {
     let mergeable = match &w.function {
         WindowFunction::Columns(_) => true,
         WindowFunction::Aggregate { has_merge, .. } => *has_merge,
@@ -287,23 +311,14 @@ fn window(w: &WindowSpec) -> Vec<(&'static str, String)> {
         (Assigner::Sliding { .. }, false) => {
             "one a window, since the aggregate has no merge".to_owned()
         }
-    };
-    let computes = match &w.function {
-        WindowFunction::Columns(columns) => columns
-            .iter()
-            .map(|(name, v)| format!("{name} = {}", value(v)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        WindowFunction::Aggregate { accumulator, .. } => {
-            format!("the job's aggregate over {{{accumulator}}}")
-        }
+        (Assigner::Session { .. }, _) => "one a session".to_owned(),
     };
     vec![
         ("key", w.key.join(", ")),
-        ("windows", windows),
+        ("windows", assigner(w.assigner)),
         ("late", format!("{} ms behind the watermark", w.lateness_ms)),
         ("panes", panes),
-        ("computes", computes),
+        ("computes", computed(&w.function)),
     ]
 }
 
@@ -318,6 +333,7 @@ fn value(v: &pelton_model::graph::WindowValue) -> String {
         V::Min(f) => format!("min({f})"),
         V::Max(f) => format!("max({f})"),
         V::Avg(f) => format!("avg({f})"),
+        V::Ratio(s, c) => format!("{s} / {c}"),
     }
 }
 
@@ -337,8 +353,8 @@ fn state_text(s: &StateSpec) -> String {
         .unwrap_or_default();
     let lazy = if s.lazy { ", lazy" } else { "" };
     let ttl = s
-        .ttl_ms
-        .map(|ms| format!(", expires after {ms} ms"))
+        .ttl
+        .map(|t| format!(", expires after {} ms", t.ms))
         .unwrap_or_default();
     format!("'{}': {kind}{key} of {{{}}}{lazy}{ttl}", s.name, s.schema)
 }

@@ -15,6 +15,7 @@ use pelton_engine::function::Functions;
 use pelton_engine::operator::OperatorMetrics;
 use pelton_engine::shuffle::local::channel;
 use pelton_engine::shuffle::{Receiver, Sender};
+use pelton_engine::state::HeapBackend;
 use pelton_model::graph::{JobGraph, Needs};
 use pelton_model::id::{ChannelId, OperatorId, TaskId};
 use pelton_model::limits::Limits;
@@ -80,6 +81,8 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         sinks: &job.sinks,
         limits: &job.limits,
         batch_rows: job.batch_rows,
+        backend: &HeapBackend,
+        batch: false,
     };
     for (index, spec) in job.plan.tasks.iter().enumerate() {
         let counters: BTreeMap<_, _> = spec

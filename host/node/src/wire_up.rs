@@ -227,6 +227,7 @@ pub(crate) fn open(
             job: job.clone(),
             task: spec.task.index,
             parallelism: spec.parallelism,
+            batch: false,
             limits: limits.clone(),
             graph_digest: digest,
             log: around.log.clone(),

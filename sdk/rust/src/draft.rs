@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
-    Body, Edge, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
-    Timestamps, Transform, Watermarks, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
+    Body, Edge, Emit, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
+    Times, Timestamps, Transform, Watermarks, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
 };
 use crate::digest::digest;
 use crate::function::{Function, Open, Port};
@@ -188,6 +188,8 @@ impl Draft {
             operators: self.operators.clone(),
             edges: self.edges.clone(),
             params,
+            parallelism: None,
+            max_parallelism: None,
             digest: 0,
         };
         graph.digest = digest(&graph);
@@ -201,6 +203,7 @@ pub(crate) fn transform(function: u32, view: Schema, produces: Vec<String>, time
         view,
         produces,
         times,
+        watermarks: false,
     })
 }
 
@@ -237,9 +240,11 @@ pub(crate) fn timestamps(
     idle_ms: Option<u64>,
 ) -> Body {
     Body::Timestamps(Timestamps {
-        field: field.map(str::to_owned),
+        times: field.map_or(Times::Given, |f| Times::Field(f.to_owned())),
         watermarks,
+        emit: Emit::Batch,
         idle_ms,
+        drift_ms: None,
     })
 }
 
@@ -263,5 +268,6 @@ pub(crate) fn aggregate(
         view,
         accumulator,
         has_merge,
+        combined: false,
     })
 }

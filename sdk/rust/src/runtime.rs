@@ -11,7 +11,7 @@ pub use crate::bindings::exports::pelton::job::function::{
     TimerChanges,
 };
 pub use crate::bindings::exports::pelton::job::graph::{
-    Assigner, Body, JobGraph, Operator, Partition, State, StateKind, Watermarks, WindowFunction,
+    Assigner, Body, JobGraph, Operator, Partition, State, StateKind, Times, Watermarks, WindowFunction,
     WindowValue,
 };
 pub use crate::bindings::pelton::job::types::{
@@ -112,10 +112,15 @@ impl Instance {
         &self.graph
     }
 
-    /// Makes a segment of functions that run one after the other. Errors: functions that can't, a view that the input
+    /// Makes a segment of functions that run one after the other, over rows that come by an input of the first. Errors: functions that can't, a view that the input
     /// does not serve.
-    pub fn prepare(&mut self, functions: &[u32], input: &Schema) -> Result<u32, Failure> {
-        let prepared = self.plan(functions, input).map_err(Error::into_failure)?;
+    pub fn prepare(
+        &mut self,
+        functions: &[u32],
+        _input: u32,
+        rows: &Schema,
+    ) -> Result<u32, Failure> {
+        let prepared = self.plan(functions, rows).map_err(Error::into_failure)?;
         self.segments.push(prepared);
         Ok((self.segments.len() - 1) as u32)
     }

@@ -36,7 +36,7 @@ impl States {
             map_key: None,
             schema,
             lazy: false,
-            ttl_ms: None,
+            ttl: None,
         });
         let cells = Rc::new(ValueCells::<T> {
             key: Rc::clone(&self.key),
@@ -255,6 +255,9 @@ impl<T: Value> Cells for ValueCells<T> {
         Some(StateChange {
             state: number,
             marks,
+            changes: Vec::new(),
+            ordinals: Vec::new(),
+            map_keys: None,
             values: Slots {
                 rows,
                 present: None,

@@ -83,6 +83,7 @@ impl<I: Record, O: Record> Harness<I, O> {
             task: 0,
             parallelism: 1,
             output_budget: u64::MAX,
+            batch: false,
         };
         let build = |job: &mut Job, _: &Params| {
             let output = f(job.source::<I>("input", blackhole()));

@@ -31,6 +31,7 @@ pub fn assemble(rows: OutputRows, parent: &Batch, columns: &[From]) -> Result<Ba
         })
         .collect::<Result<Vec<_>>>()?;
     let all_kept = kept.len() == columns.len();
+    let own_rows = rows.times.is_some() || rows.kinds.is_some();
     let base = parent.clone().with_columns(kept)?;
     let base = match rows.parents {
         Some(parents) => base.select(parents)?,
@@ -42,16 +43,18 @@ pub fn assemble(rows: OutputRows, parent: &Batch, columns: &[From]) -> Result<Ba
         }
     };
     if all_kept {
-        return if rows.times.is_some() {
-            base.materialize()?.with_times(rows.times)
-        } else {
-            Ok(base)
-        };
+        if !own_rows {
+            return Ok(base);
+        }
+        let base = base.materialize()?;
+        let times = rows.times.or_else(|| base.times().cloned());
+        let kinds = rows.kinds.or_else(|| base.kinds().cloned());
+        return base.with_times(times)?.with_kinds(kinds);
     }
     let base = base.materialize()?;
     let (times, kinds) = (
         rows.times.or_else(|| base.times().cloned()),
-        base.kinds().cloned(),
+        rows.kinds.or_else(|| base.kinds().cloned()),
     );
     let mut kept = base.columns().iter();
     let all = columns
@@ -97,6 +100,8 @@ mod tests {
             parents: parents.map(Into::into),
             columns,
             times: None,
+            kinds: None,
+            watermarks: None,
         }
     }
 

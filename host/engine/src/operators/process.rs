@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pelton_model::batch::Batch;
 use pelton_model::graph::Process;
+use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::BATCH_ROWS_MAX;
 use pelton_model::schema::{Field, Projection, Schema};
 use pelton_model::time::ProcessingTime;
@@ -22,7 +23,7 @@ use crate::function::{
     DueTimers, KeyedReply, KeyedRows, OutputRows, Rows, Segment, SegmentSpec, TimerChange,
 };
 use crate::operator::{Context, Operator, Wakeup};
-use crate::state::{HeapState, KeyedState, Touched, check_bytes};
+use crate::state::{KeyedState, StateBackend, StateOwner, Touched, check_bytes};
 use crate::timer::{Timer, Timers};
 
 /// The most bytes of state that are shipped with one call; a single key's may be more.
@@ -46,6 +47,21 @@ pub struct ProcessOperator {
     touched: Touched,
 }
 
+/// Where an operator's state is kept.
+#[derive(Clone, Copy)]
+pub struct StatePlace<'a> {
+    /// What makes it.
+    pub backend: &'a dyn StateBackend,
+    /// The operator's uid.
+    pub uid: &'a str,
+    /// Which task.
+    pub task: u32,
+    /// Those of the task.
+    pub key_groups: KeyGroupRange,
+    /// The job's number of key groups.
+    pub max_parallelism: u32,
+}
+
 struct Input {
     view: Projection,
     key: Vec<usize>,
@@ -63,13 +79,19 @@ impl Input {
 }
 
 impl ProcessOperator {
-    /// `inputs` are the pruned schemas of the streams into it, `declared` those of its outputs. State is kept in memory.
-    /// Errors: a field that is not there, a broadcast input.
-    pub fn new(spec: &Process, name: &str, inputs: &[Schema], declared: &[Schema]) -> Result<Self> {
+    /// `inputs` are the pruned schemas of the streams into it, `declared` those of its outputs; `place` is where its
+    /// state is kept. Errors: a field that is not there, a broadcast input.
+    pub fn new(
+        spec: &Process,
+        name: &str,
+        inputs: &[Schema],
+        declared: &[Schema],
+        place: &StatePlace<'_>,
+    ) -> Result<Self> {
         let mut key: Vec<Field> = Vec::new();
         let mut all = Vec::new();
         for (input, schema) in spec.inputs.iter().zip(inputs) {
-            if input.broadcast {
+            if input.broadcast || input.key.is_empty() {
                 let message = "a keyed function with a broadcast input is not served";
                 return Err(Error::new(ErrorCode::GraphInvalid, message)
                     .help("send the broadcast rows through a keyed input"));
@@ -102,21 +124,22 @@ impl ProcessOperator {
                 input.view.clone(),
             ));
         }
-        let states: Vec<Schema> = spec.states.iter().map(|s| s.schema.clone()).collect();
         let streams = |schema: &(usize, &Schema)| ((0, schema.0 as u32), schema.1.clone());
         let outputs: Vec<_> = declared.iter().enumerate().map(|s| streams(&s)).collect();
         let inputs = all
             .into_iter()
-            .map(|(view, ordinals, schema)| Input {
+            .zip(0..)
+            .map(|((view, ordinals, schema), number)| Input {
                 view,
                 key: ordinals,
                 spec: SegmentSpec {
                     functions: vec![spec.function],
                     names: vec![name.to_owned()],
+                    number,
                     input: schema,
                     outputs: outputs.clone(),
                     key: key.clone(),
-                    states: states.clone(),
+                    states: spec.states.clone(),
                     accumulator: None,
                 },
                 segment: None,
@@ -124,7 +147,14 @@ impl ProcessOperator {
             .collect();
         Ok(Self {
             inputs,
-            state: Box::new(HeapState::new(key, &states)),
+            state: place.backend.keyed(&StateOwner {
+                uid: place.uid.to_owned(),
+                task: place.task,
+                key,
+                states: spec.states.clone(),
+                key_groups: place.key_groups,
+                max_parallelism: place.max_parallelism,
+            })?,
             may_set_timers: spec.timers,
             event: Timers::default(),
             processing: Timers::default(),
@@ -180,7 +210,7 @@ impl ProcessOperator {
             keys: &self.state.keys(slots)?,
             states: &states,
         };
-        let reply = cx.functions.process(segment, cx.moment(), &call)?;
+        let reply = cx.functions.process(segment, cx.moment(), &call, &mut None)?;
         let done = reply.consumed;
         if done == 0 || done > rows {
             return Err(Error::new(
@@ -321,7 +351,7 @@ impl ProcessOperator {
             processing_time,
             states: &states,
         };
-        let reply = cx.functions.on_timers(segment, cx.moment(), &call)?;
+        let reply = cx.functions.on_timers(segment, cx.moment(), &call, &mut None)?;
         let done = reply.consumed;
         if done == 0 || done > fit {
             return Err(Error::new(

@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_buffer::ScalarBuffer;
 use pelton_model::batch::Batch;
-use pelton_model::graph::{Timestamps, Watermarks};
+use pelton_model::graph::{Times, Timestamps, Watermarks};
 use pelton_model::schema::{Projection, Schema};
 use pelton_model::time::{EventTime, Monotonic};
 use pelton_model::watermark::Watermark;
@@ -33,9 +33,12 @@ pub struct TimestampsOperator {
 impl TimestampsOperator {
     /// `input` and `output` are the pruned schemas of the streams. Errors: a field that is not there.
     pub fn new(spec: &Timestamps, input: &Schema, output: &Schema) -> Result<Self> {
-        let field = match &spec.field {
-            None => None,
-            Some(name) => {
+        let field = match &spec.times {
+            Times::Given => None,
+            Times::Ingestion => {
+                return Err(Error::bug("times of ingestion are not served"));
+            }
+            Times::Field(name) => {
                 let ordinal = input
                     .index_of(name)
                     .ok_or_else(|| Error::bug(format!("field '{name}' is not in the stream")))?;

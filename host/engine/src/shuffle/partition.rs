@@ -71,6 +71,9 @@ impl Partitioner {
                 }
             }
             Partition::Broadcast => Way::All,
+            Partition::Custom(_) => {
+                return Err(Error::bug("a partition by a function is not served"));
+            }
             Partition::Shuffle => Way::Chance { state: seed },
             Partition::Forward | Partition::Rebalance | Partition::Rescale | Partition::Global => {
                 Way::Turn {

@@ -1,11 +1,12 @@
 //! State in memory.
 
 use arrow_array::ArrayRef;
-use pelton_model::schema::{Field, Schema};
+use pelton_model::graph::StateSpec;
+use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::{KeyIndex, KeyedState, Touched, ValueStore};
-use crate::function::{Slots, StateChange};
+use super::{KeyIndex, KeyedState, StateTime, Touched, ValueStore};
+use crate::function::{Entries, Lists, Slots, StateChange};
 
 /// State in memory: an index of keys, and for each state its values by slot.
 #[derive(Debug)]
@@ -15,17 +16,26 @@ pub struct HeapState {
 }
 
 impl HeapState {
-    /// No keys yet. `states` has the schema of each state's value.
+    /// No keys yet.
     #[must_use]
-    pub fn new(key: Vec<Field>, states: &[Schema]) -> Self {
+    pub fn new(key: Vec<Field>, states: &[StateSpec]) -> Self {
         Self {
             index: KeyIndex::new(key, 0),
-            states: states.iter().map(ValueStore::new).collect(),
+            states: states.iter().map(|s| ValueStore::new(&s.schema)).collect(),
         }
     }
 }
 
+fn unserved<T>() -> Result<T> {
+    Err(Error::new(
+        ErrorCode::BadReply,
+        "a state is read as one of another kind",
+    ))
+}
+
 impl KeyedState for HeapState {
+    fn at(&mut self, _time: StateTime) {}
+
     fn touch(&mut self, key: &[ArrayRef], rows: usize, touched: &mut Touched) -> Result<()> {
         self.index.touch(key, rows, touched)
     }
@@ -54,6 +64,52 @@ impl KeyedState for HeapState {
 
     fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>> {
         self.states.iter().map(|s| s.gather(slots)).collect()
+    }
+
+    fn values(&mut self, _state: u32, _slots: &[u32]) -> Result<Slots> {
+        unserved()
+    }
+
+    fn lists(
+        &mut self,
+        _state: u32,
+        _slots: &[u32],
+        _map_keys: Option<&Slots>,
+        _bytes: usize,
+    ) -> Result<Lists> {
+        unserved()
+    }
+
+    fn map_values(&mut self, _state: u32, _slots: &[u32], _map_keys: &Slots) -> Result<Slots> {
+        unserved()
+    }
+
+    fn maps(
+        &mut self,
+        _state: u32,
+        _slots: &[u32],
+        _each_max: usize,
+        _bytes: usize,
+    ) -> Result<Entries> {
+        unserved()
+    }
+
+    fn scan(
+        &mut self,
+        _state: u32,
+        _slot: u32,
+        _after: Option<&Slots>,
+        _limit: usize,
+    ) -> Result<Entries> {
+        unserved()
+    }
+
+    fn tidy(&mut self, _pinned: &dyn Fn(u32) -> bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn largest(&mut self, _count: usize) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
     }
 
     fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()> {

@@ -93,8 +93,14 @@ fn input_schema(graph: &JobGraph, id: OperatorId, input: u32) -> Result<&Schema>
         let Some(schema) = graph.schema_of(e) else {
             continue;
         };
-        if let Partition::Key(fields) = &e.partition {
-            check_key(schema, fields)?;
+        match &e.partition {
+            Partition::Key(fields) => check_key(schema, fields)?,
+            Partition::Custom(name) if field(schema, name)?.data_type != DataType::U32 => {
+                return Err(invalid(format!(
+                    "rows are partitioned by field '{name}', which is not a u32"
+                )));
+            }
+            _ => {}
         }
         match found {
             None => found = Some(schema),
@@ -155,8 +161,10 @@ fn check_operator(graph: &JobGraph, id: OperatorId, op: &Operator) -> Result<()>
         (Body::Timestamps(t), Some(main)) => {
             let input = input_schema(graph, id, 0)?;
             same(input, main)?;
-            match &t.field {
-                Some(name) if field(input, name)?.data_type != DataType::Timestamp => {
+            match &t.times {
+                super::Times::Field(name)
+                    if field(input, name)?.data_type != DataType::Timestamp =>
+                {
                     Err(invalid(format!(
                         "field '{name}' is {}, not a timestamp",
                         field(input, name)?.data_type
@@ -181,6 +189,7 @@ fn check_operator(graph: &JobGraph, id: OperatorId, op: &Operator) -> Result<()>
             exact(input, &Schema::new(kept))
         }
         (Body::Process(p), Some(_)) => check_process(graph, id, p),
+        (Body::Combine(c), Some(main)) => check_combine(input_schema(graph, id, 0)?, c, main),
         (Body::Window(w), Some(main)) => {
             check_window(input_schema(graph, id, 0)?, w, main, op.outputs.len())
         }
@@ -246,8 +255,13 @@ fn check_process(graph: &JobGraph, id: OperatorId, p: &super::Process) -> Result
     for (i, input) in p.inputs.iter().enumerate() {
         let schema = input_schema(graph, id, i as u32)?;
         schema.check_view(&input.view)?;
-        if input.broadcast {
+        if input.key.is_empty() {
             continue;
+        }
+        if input.broadcast {
+            return Err(invalid(format!(
+                "input {i} is broadcast, and has a key"
+            )));
         }
         check_key(schema, &input.key)?;
         let types: Vec<_> = input
@@ -271,15 +285,38 @@ fn check_process(graph: &JobGraph, id: OperatorId, p: &super::Process) -> Result
             };
             return Err(invalid(format!("state '{}' is declared {what}", s.name)));
         }
-        if s.kind != StateKind::Value || s.lazy || s.ttl_ms.is_some() {
-            return Err(invalid(format!(
-                "state '{}' is of a kind that this version does not serve",
-                s.name
-            ))
-            .help("use value states, shipped with the batch, without an expiry"));
-        }
+        check_state(p, s).map_err(|e| e.at("state", format!("'{}'", s.name)))?;
     }
     Ok(())
+}
+
+fn check_state(p: &super::Process, s: &super::StateSpec) -> Result<()> {
+    let keyed = p.inputs.iter().any(|i| !i.key.is_empty());
+    if !s.kind.is_operator() && !keyed {
+        return Err(
+            invalid("keyed state in a function whose rows have no key".into())
+                .help("put .key_by(..) above the function, or use operator state"),
+        );
+    }
+    let needs_map_key = matches!(s.kind, StateKind::Map | StateKind::Broadcast);
+    match &s.map_key {
+        None if needs_map_key => return Err(invalid("a map without a type of its keys".into())),
+        Some(_) if !needs_map_key && s.kind != StateKind::List => {
+            return Err(invalid("map keys in a state that is no map".into()));
+        }
+        Some(key) => key.check_names()?,
+        None => {}
+    }
+    match s.ttl {
+        Some(_) if s.kind.is_operator() => Err(invalid(
+            "a time to live is for keyed state, and this is the operator's".into(),
+        )),
+        Some(ttl) if ttl.ms == 0 || i64::try_from(ttl.ms).is_err() => Err(invalid(format!(
+            "a time to live of {} ms is not above 0",
+            ttl.ms
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn check_window(input: &Schema, w: &WindowSpec, main: &Schema, outputs: usize) -> Result<()> {
@@ -318,7 +355,52 @@ fn check_window(input: &Schema, w: &WindowSpec, main: &Schema, outputs: usize) -
                         out.name
                     )));
                 }
-                check_window_value(input, w, value, out)
+                check_window_value(input, &w.key, value, out)
+                    .map_err(|e| e.at("field", format!("'{name}'")))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_combine(input: &Schema, c: &super::Combine, main: &Schema) -> Result<()> {
+    c.assigner.check()?;
+    if c.assigner.is_session() {
+        return Err(invalid(
+            "sessions have no slices, so that their rows cannot be combined".into(),
+        ));
+    }
+    check_key(input, &c.key)?;
+    for key in &c.key {
+        if main.field(key) != Some(field(input, key)?) {
+            return Err(invalid(format!(
+                "its output does not have the key's field '{key}'"
+            )));
+        }
+    }
+    match &c.function {
+        WindowFunction::Aggregate {
+            view, accumulator, ..
+        } => {
+            main.check_view(accumulator)?;
+            input.check_view(view)
+        }
+        WindowFunction::Columns(columns) => {
+            if columns.len() != main.fields.len() {
+                return Err(invalid("it does not give each output field once".into()));
+            }
+            for ((name, value), out) in columns.iter().zip(&main.fields) {
+                let combines = !matches!(
+                    value,
+                    WindowValue::Start
+                        | WindowValue::End
+                        | WindowValue::Avg(_)
+                        | WindowValue::Ratio(..)
+                );
+                if *name != out.name || !combines {
+                    return Err(invalid(format!("{value:?} cannot be combined as '{name}'")));
+                }
+                check_window_value(input, &c.key, value, out)
                     .map_err(|e| e.at("field", format!("'{name}'")))?;
             }
             Ok(())
@@ -328,7 +410,7 @@ fn check_window(input: &Schema, w: &WindowSpec, main: &Schema, outputs: usize) -
 
 fn check_window_value(
     input: &Schema,
-    w: &WindowSpec,
+    key: &[String],
     value: &WindowValue,
     out: &Field,
 ) -> Result<()> {
@@ -343,7 +425,7 @@ fn check_window_value(
     let fits = match value {
         WindowValue::Key(k) => {
             let f = field(input, k)?;
-            w.key.contains(k) && f.data_type == out.data_type && f.nullable <= out.nullable
+            key.contains(k) && f.data_type == out.data_type && f.nullable <= out.nullable
         }
         WindowValue::Start | WindowValue::End => matches!(out.data_type, T::Timestamp | T::I64),
         WindowValue::Count => matches!(out.data_type, T::I64 | T::U64),
@@ -358,6 +440,13 @@ fn check_window_value(
             let f = field(input, f)?;
             (is_number(&f.data_type) || matches!(f.data_type, T::Timestamp | T::Date))
                 && f.data_type == out.data_type
+        }
+        WindowValue::Ratio(sum, count) => {
+            let (s, c) = (
+                &field(input, sum)?.data_type,
+                &field(input, count)?.data_type,
+            );
+            is_number(s) && is_int(c) && (out.data_type == T::F64 || *s == out.data_type)
         }
         WindowValue::Avg(f) => {
             let f = &field(input, f)?.data_type;

@@ -143,7 +143,9 @@ fn reads(op: &Operator, edge: &Edge, whole: &Schema, main: &Schema) -> Schema {
         Body::Sink(c) => c.schema.clone(),
         Body::Timestamps(t) => {
             let mut need = main.clone();
-            need.merge(&named(whole, t.field.iter()));
+            if let super::Times::Field(name) = &t.times {
+                need.merge(&named(whole, std::iter::once(name)));
+            }
             need
         }
         Body::Select(s) => {
@@ -185,27 +187,38 @@ fn reads(op: &Operator, edge: &Edge, whole: &Schema, main: &Schema) -> Schema {
             }
             None => Schema::default(),
         },
-        Body::Window(w) => {
-            let mut need = named(whole, w.key.iter());
-            match &w.function {
-                WindowFunction::Aggregate { view, .. } => need.merge(view),
-                WindowFunction::Columns(columns) => {
-                    let read = columns.iter().filter_map(|(_, v)| match v {
-                        WindowValue::Sum(f)
-                        | WindowValue::Min(f)
-                        | WindowValue::Max(f)
-                        | WindowValue::Avg(f) => Some(f),
-                        _ => None,
-                    });
-                    need.merge(&named(whole, read));
-                }
-            }
-            need
-        }
+        Body::Window(w) => aggregated(whole, &w.key, &w.function),
+        Body::Combine(c) => aggregated(whole, &c.key, &c.function),
         Body::Opaque { .. } => whole.clone(),
     };
-    if let Partition::Key(fields) = &edge.partition {
-        need.merge(&named(whole, fields.iter()));
+    match &edge.partition {
+        Partition::Key(fields) => need.merge(&named(whole, fields.iter())),
+        Partition::Custom(field) => need.merge(&named(whole, std::iter::once(field))),
+        _ => {}
+    }
+    need
+}
+
+/// The key, and what is aggregated.
+fn aggregated(whole: &Schema, key: &[String], function: &WindowFunction) -> Schema {
+    let mut need = named(whole, key.iter());
+    match function {
+        WindowFunction::Aggregate { view, .. } => need.merge(view),
+        WindowFunction::Columns(columns) => {
+            for (_, value) in columns {
+                match value {
+                    WindowValue::Sum(f)
+                    | WindowValue::Min(f)
+                    | WindowValue::Max(f)
+                    | WindowValue::Avg(f) => need.merge(&named(whole, std::iter::once(f))),
+                    WindowValue::Ratio(s, c) => need.merge(&named(whole, [s, c].into_iter())),
+                    WindowValue::Key(_)
+                    | WindowValue::Start
+                    | WindowValue::End
+                    | WindowValue::Count => {}
+                }
+            }
+        }
     }
     need
 }

@@ -9,11 +9,13 @@ use pelton_engine::build::fuse;
 use pelton_engine::connector::Poll;
 use pelton_engine::function::{Functions, Moment, Rows, SegmentSpec};
 use pelton_engine::operator::{Context, Operator, OperatorMetrics, Outbox};
-use pelton_engine::operators::process::ProcessOperator;
+use pelton_engine::operators::process::{ProcessOperator, StatePlace};
+use pelton_engine::state::HeapBackend;
 use pelton_engine::operators::transform::{Member, TransformOperator};
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
 use pelton_model::graph::{Body, Operator as Spec};
+use pelton_model::key::KeyGroupRange;
 use pelton_model::id::OperatorId;
 use pelton_model::limits::{BATCH_ROWS_MAX, Limits};
 use pelton_model::schema::Schema;
@@ -151,7 +153,14 @@ impl Prepared {
             if let Body::Process(spec) = &op.body {
                 let declared: Vec<Schema> = op.outputs.iter().map(|o| o.schema.clone()).collect();
                 let inputs = [self.input(id)?.clone()];
-                return ProcessOperator::new(spec, &op.name, &inputs, &declared);
+                let place = StatePlace {
+                    backend: &HeapBackend,
+                    uid: &op.uid,
+                    task: 0,
+                    key_groups: KeyGroupRange::of_task(0, 1, 128),
+                    max_parallelism: 128,
+                };
+                return ProcessOperator::new(spec, &op.name, &inputs, &declared, &place);
             }
         }
         Err(Error::bug("the job has no keyed function"))

@@ -15,7 +15,7 @@ use arrow_buffer::{
 };
 use pelton::runtime::{self as guest, Instance};
 use pelton_engine::function::{
-    DueTimers, Functions, KeyedReply, KeyedRows, Moment, OutputRows, Reply, Rows, Segment,
+    DueTimers, Functions, KeyedReply, KeyedRows, Lent, Moment, OutputRows, Reply, Rows, Segment,
     SegmentSpec, Slots, StateChange,
 };
 use pelton_model::schema::{DataType, Field, Schema};
@@ -45,6 +45,7 @@ impl Native {
             task: 0,
             parallelism: 1,
             output_budget,
+            batch: false,
         };
         let opened =
             Instance::open("bench-jobs", bench_jobs::bench_jobs, &context).map_err(failed)?;
@@ -83,7 +84,7 @@ impl Functions for Native {
     fn prepare(&mut self, spec: &SegmentSpec) -> Result<Segment> {
         let functions: Vec<u32> = spec.functions.iter().map(|f| f.0).collect();
         let input = spec.input.fields.iter().map(field).collect::<Result<_>>()?;
-        let number = self.with(|i| i.prepare(&functions, &input))?;
+        let number = self.with(|i| i.prepare(&functions, spec.number, &input))?;
         self.segments.push((number, spec.clone()));
         Ok(Segment((self.segments.len() - 1) as u32))
     }
@@ -104,6 +105,7 @@ impl Functions for Native {
         segment: Segment,
         at: Moment,
         rows: &KeyedRows<'_>,
+        _: &mut Lent,
     ) -> Result<KeyedReply> {
         let (number, spec) = self.segment(segment)?;
         let batch = guest::KeyedBatch {
@@ -123,9 +125,12 @@ impl Functions for Native {
                 state: change.state,
                 marks: change.marks,
                 values: raise_slots(
-                    schema.ok_or_else(|| Error::bug("a state that is not there"))?,
+                    &schema
+                        .ok_or_else(|| Error::bug("a state that is not there"))?
+                        .schema,
                     change.values,
                 )?,
+                entries: None,
             })
         });
         Ok(KeyedReply {
@@ -136,7 +141,13 @@ impl Functions for Native {
         })
     }
 
-    fn on_timers(&mut self, _: Segment, _: Moment, _: &DueTimers<'_>) -> Result<KeyedReply> {
+    fn on_timers(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        _: &DueTimers<'_>,
+        _: &mut Lent,
+    ) -> Result<KeyedReply> {
         refused()
     }
 
@@ -249,6 +260,8 @@ fn raise_outputs(spec: &SegmentSpec, outputs: Vec<guest::Output>) -> Result<Vec<
             parents: o.parents.map(|p| scalars(p, rows)).transpose()?,
             columns: raise_columns(schema, o.columns, rows)?,
             times: o.times.map(|t| scalars(t, rows)).transpose()?,
+            kinds: o.kinds.map(|k| scalars(k, rows)).transpose()?,
+            watermarks: None,
         })
     });
     outputs.collect()

@@ -138,6 +138,23 @@ impl FlatSlots {
         }
     }
 
+    /// The same, copied: for an answer to the guest, which must own what it passes.
+    pub(crate) fn owned(&self) -> wire::SlotsOut {
+        let copy = |b: &Option<Buffer>| b.as_ref().map(|b| b.as_slice().to_vec());
+        let nodes = self.columns.nodes.iter();
+        wire::SlotsOut {
+            rows: self.columns.rows(),
+            present: copy(&self.present),
+            columns: nodes
+                .map(|n| wire::ColumnOut {
+                    validity: copy(&n.validity),
+                    offsets: copy(&n.offsets),
+                    values: copy(&n.values),
+                })
+                .collect(),
+        }
+    }
+
     /// The columns.
     pub(crate) fn columns(&self) -> &Columns {
         &self.columns

@@ -3,8 +3,11 @@
 
 use arrow_buffer::{BooleanBuffer, ScalarBuffer};
 use pelton_engine::function::{
-    KeyedReply, Mark, OutputRows, Reply, SegmentSpec, Slots, StateChange, TimerChange,
+    EntryChange, EntryChanges, KeyedReply, Mark, OutputRows, Reply, SegmentSpec, Slots, StateChange,
+    TimerChange,
 };
+use pelton_model::batch::RowKind;
+use pelton_model::graph::StateSpec;
 use pelton_model::schema::Schema;
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -57,7 +60,8 @@ pub(crate) fn keyed_reply(asked: Asked<'_>, reply: KeyedReplyOut) -> Result<Keye
     let mut bytes = 0;
     reply.outputs.iter().for_each(|o| bytes += output_bytes(o));
     for s in &reply.states {
-        bytes += s.marks.len() + slot_bytes(&s.values);
+        bytes += s.marks.len() + s.changes.len() + s.ordinals.len() + slot_bytes(&s.values);
+        bytes += s.map_keys.as_ref().map_or(0, slot_bytes);
     }
     if let Some(t) = &reply.timers {
         bytes += t.ordinals.len() + t.times.len() + t.changes.len();
@@ -117,7 +121,7 @@ fn column_bytes(columns: &[ColumnOut]) -> usize {
 
 fn output_bytes(o: &OutputOut) -> usize {
     let of = |b: &Option<Vec<u8>>| b.as_ref().map_or(0, Vec::len);
-    column_bytes(&o.columns) + of(&o.parents) + of(&o.times)
+    column_bytes(&o.columns) + of(&o.parents) + of(&o.times) + of(&o.kinds) + of(&o.watermarks)
 }
 
 fn slot_bytes(s: &SlotsOut) -> usize {
@@ -184,6 +188,18 @@ fn output(spec: &SegmentSpec, consumed: usize, out: OutputOut) -> Result<OutputR
         .times
         .map(|bytes| raise::scalars::<i64>(bytes, rows).map_err(|w| format!("times: {w}")))
         .transpose()?;
+    let watermarks = out
+        .watermarks
+        .map(|bytes| raise::scalars::<i64>(bytes, rows).map_err(|w| format!("watermarks: {w}")))
+        .transpose()?;
+    let kinds = out
+        .kinds
+        .map(|bytes| raise::scalars::<u8>(bytes, rows).map_err(|w| format!("row kinds: {w}")))
+        .transpose()?;
+    let greatest = kinds.iter().flat_map(|k| k.iter()).copied().max();
+    if greatest.is_some_and(|k| k > RowKind::Delete as u8) {
+        return Err("a row kind above 3".into());
+    }
     Ok(OutputRows {
         step: out.step,
         port: out.port,
@@ -191,6 +207,8 @@ fn output(spec: &SegmentSpec, consumed: usize, out: OutputOut) -> Result<OutputR
         parents,
         columns: raise::columns(&schema.fields, out.columns, rows)?,
         times,
+        kinds,
+        watermarks,
     })
 }
 
@@ -200,20 +218,102 @@ fn states(asked: Asked<'_>, changes: Vec<StateChangeOut>) -> Result<Vec<StateCha
         .into_iter()
         .map(|change| {
             let number = change.state as usize;
-            let (Some(schema), Some(seen)) = (asked.spec.states.get(number), seen.get_mut(number))
+            let (Some(spec), Some(seen)) = (asked.spec.states.get(number), seen.get_mut(number))
             else {
                 return Err(bad(format!("changes state {number}, which there is not")));
             };
             if std::mem::replace(seen, true) {
                 return Err(bad(format!("changes state {number} twice")));
             }
-            state(schema, asked.keys, change)
+            if spec.kind.is_value_like() {
+                value_state(&spec.schema, asked.keys, change)
+            } else {
+                entry_state(spec, asked.keys, change)
+            }
         })
         .collect()
 }
 
-fn state(schema: &Schema, keys: usize, change: StateChangeOut) -> Result<StateChange> {
+/// Changes of a list or a map.
+fn entry_state(spec: &StateSpec, keys: usize, change: StateChangeOut) -> Result<StateChange> {
+    let number = change.state;
+    let of = |why: String| bad(format!("is wrong in its changes of state {number}: {why}"));
+    let count = change.changes.len();
+    if !change.marks.is_empty() {
+        return Err(of("it has marks, and is no value".into()));
+    }
+    let ordinals: ScalarBuffer<u32> = raise::scalars(change.ordinals, count).map_err(of)?;
+    let bound = if spec.kind.is_operator() { 1 } else { keys };
+    if let Some(o) = ordinals.iter().find(|o| **o as usize >= bound) {
+        return Err(of(format!("key {o} where there are {bound}")));
+    }
+    if let Some(c) = change
+        .changes
+        .iter()
+        .find(|c| **c > EntryChange::Clear as u8)
+    {
+        return Err(of(format!("the change {c}")));
+    }
+    let map_keys = match (&spec.map_key, change.map_keys) {
+        (Some(schema), Some(slots)) => {
+            let slots = raise_slots(schema, slots, count, "map keys")?;
+            let missing = (0..count).any(|i| {
+                change.changes.get(i) != Some(&(EntryChange::Clear as u8))
+                    && slots.present.as_ref().is_some_and(|p| !p.value(i))
+            });
+            if missing {
+                return Err(of("a change without its map key".into()));
+            }
+            Some(slots)
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err(of("its map keys are missing".into())),
+        (None, Some(_)) => return Err(of("it has map keys, and is no map".into())),
+    };
+    if spec.map_key.is_none() && change.changes.contains(&(EntryChange::Remove as u8)) {
+        return Err(of("an entry of a state without map keys is removed".into()));
+    }
+    let puts = change
+        .changes
+        .iter()
+        .filter(|c| **c == EntryChange::Put as u8)
+        .count();
+    let values = all_present(
+        raise_slots(&spec.schema, change.values, puts, "values")?,
+        "values",
+    )?;
+    Ok(StateChange {
+        state: number,
+        marks: Vec::new(),
+        values,
+        entries: Some(EntryChanges {
+            changes: change.changes,
+            ordinals: ordinals.to_vec(),
+            map_keys,
+        }),
+    })
+}
+
+fn all_present(slots: Slots, what: &str) -> Result<Slots> {
+    if let Some(p) = &slots.present
+        && p.count_set_bits() != p.len()
+    {
+        return Err(bad(format!("has empty {what}")));
+    }
+    Ok(Slots {
+        present: None,
+        ..slots
+    })
+}
+
+fn value_state(schema: &Schema, keys: usize, change: StateChangeOut) -> Result<StateChange> {
     let what = format!("values of state {}", change.state);
+    if !change.changes.is_empty() || change.map_keys.is_some() {
+        return Err(bad(format!(
+            "changes entries of state {}, which is a value",
+            change.state
+        )));
+    }
     if change.marks.len() != keys {
         return Err(bad(format!(
             "has {} marks of state {} where there are {keys} keys",
@@ -232,21 +332,12 @@ fn state(schema: &Schema, keys: usize, change: StateChangeOut) -> Result<StateCh
         .iter()
         .filter(|m| **m == Mark::Set as u8)
         .count();
-    let values = raise_slots(schema, change.values, set, &what)?;
-    if values
-        .present
-        .as_ref()
-        .is_some_and(|p| p.count_set_bits() != set)
-    {
-        return Err(bad(format!("has empty {what}")));
-    }
+    let values = all_present(raise_slots(schema, change.values, set, &what)?, &what)?;
     Ok(StateChange {
         state: change.state,
         marks: change.marks,
-        values: Slots {
-            present: None,
-            ..values
-        },
+        values,
+        entries: None,
     })
 }
 
@@ -273,7 +364,8 @@ fn timers(keys: usize, changes: TimerChangesOut) -> Result<Vec<TimerChange>> {
     .collect()
 }
 
-fn raise_slots(schema: &Schema, slots: SlotsOut, rows: usize, what: &str) -> Result<Slots> {
+/// Slots of a schema. Errors: `BadReply`.
+pub(crate) fn raise_slots(schema: &Schema, slots: SlotsOut, rows: usize, what: &str) -> Result<Slots> {
     if slots.rows as usize != rows {
         return Err(bad(format!(
             "has {} {what} where there should be {rows}",

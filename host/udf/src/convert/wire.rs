@@ -77,6 +77,7 @@ pub(crate) struct TaskContext<'a> {
     pub(crate) parallelism: u32,
     #[component(name = "output-budget")]
     pub(crate) output_budget: u64,
+    pub(crate) batch: bool,
 }
 
 #[derive(ComponentType, Lower, Clone, Copy)]
@@ -132,7 +133,7 @@ pub(crate) struct TimerBatch<'a> {
     pub(crate) states: &'a [Slots<'a>],
 }
 
-#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[derive(ComponentType, Lift, Lower, Clone, Debug, Default)]
 #[component(record)]
 pub(crate) struct ColumnOut {
     pub(crate) validity: Option<Vec<u8>>,
@@ -140,7 +141,7 @@ pub(crate) struct ColumnOut {
     pub(crate) values: Option<Vec<u8>>,
 }
 
-#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[derive(ComponentType, Lift, Lower, Clone, Debug, Default)]
 #[component(record)]
 pub(crate) struct SlotsOut {
     pub(crate) rows: u32,
@@ -157,6 +158,8 @@ pub(crate) struct OutputOut {
     pub(crate) parents: Option<Vec<u8>>,
     pub(crate) columns: Vec<ColumnOut>,
     pub(crate) times: Option<Vec<u8>>,
+    pub(crate) kinds: Option<Vec<u8>>,
+    pub(crate) watermarks: Option<Vec<u8>>,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug, Default)]
@@ -173,6 +176,39 @@ pub(crate) struct ReplyOut {
 pub(crate) struct StateChangeOut {
     pub(crate) state: u32,
     pub(crate) marks: Vec<u8>,
+    pub(crate) changes: Vec<u8>,
+    pub(crate) ordinals: Vec<u8>,
+    #[component(name = "map-keys")]
+    pub(crate) map_keys: Option<SlotsOut>,
+    pub(crate) values: SlotsOut,
+}
+
+/// Why a state cannot be read.
+#[derive(ComponentType, Lower, Clone, Debug)]
+#[component(variant)]
+pub(crate) enum StateError {
+    #[component(name = "unknown")]
+    Unknown(String),
+    #[component(name = "no-key")]
+    NoKey,
+    #[component(name = "invalid")]
+    Invalid(String),
+}
+
+#[derive(ComponentType, Lower, Clone, Debug)]
+#[component(record)]
+pub(crate) struct ListsIn {
+    pub(crate) done: u32,
+    pub(crate) lengths: Vec<u8>,
+    pub(crate) values: SlotsOut,
+}
+
+#[derive(ComponentType, Lower, Clone, Debug)]
+#[component(record)]
+pub(crate) struct EntriesIn {
+    pub(crate) done: u32,
+    pub(crate) counts: Vec<u8>,
+    pub(crate) keys: SlotsOut,
     pub(crate) values: SlotsOut,
 }
 

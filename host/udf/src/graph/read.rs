@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pelton_model::graph::{
-    Body, Connector, Edge, JobGraph, Operator, Output, Partition, Process, ProcessInput, Select,
-    StateKind, StateSpec, Timestamps, Transform, Watermarks, WindowFunction, WindowSpec,
+    Body, Combine, Connector, Edge, Emit, JobGraph, Operator, Output, Partition, Process, ProcessInput, Select,
+    StateKind, StateSpec, Times, Timestamps, Transform, Ttl, Watermarks, WindowFunction, WindowSpec,
     WindowValue,
 };
 use pelton_model::id::{FunctionId, OperatorId};
@@ -49,6 +49,8 @@ pub(crate) fn graph(graph: wire::JobGraph) -> Result<JobGraph> {
         operators,
         edges,
         params: graph.params,
+        parallelism: graph.parallelism,
+        max_parallelism: graph.max_parallelism,
     })
 }
 
@@ -81,13 +83,23 @@ fn body(body: wire::Body) -> Result<Body> {
         wire::Body::Source(c) => Body::Source(connector(c)?),
         wire::Body::Sink(c) => Body::Sink(connector(c)?),
         wire::Body::Timestamps(t) => Body::Timestamps(Timestamps {
-            field: t.field,
+            times: match t.times {
+                wire::Times::Field(name) => Times::Field(name),
+                wire::Times::Given => Times::Given,
+                wire::Times::Ingestion => Times::Ingestion,
+            },
             watermarks: match t.watermarks {
                 wire::Watermarks::Monotonous => Watermarks::Monotonous,
                 wire::Watermarks::Bounded(ms) => Watermarks::Bounded(millis(ms, "a bound")?),
                 wire::Watermarks::Generated => Watermarks::Generated,
             },
+            emit: match t.emit {
+                wire::Emit::Batch => Emit::Batch,
+                wire::Emit::Interval(ms) => Emit::Interval(ms),
+                wire::Emit::Row => Emit::Row,
+            },
             idle_ms: t.idle_ms,
+            drift_ms: t.drift_ms,
         }),
         wire::Body::Select(s) => Body::Select(Select {
             unnest: s.unnest,
@@ -98,9 +110,15 @@ fn body(body: wire::Body) -> Result<Body> {
             view: schema(&t.view)?,
             produces: t.produces,
             times: t.times,
+            watermarks: t.watermarks,
         }),
         wire::Body::Process(p) => Body::Process(process(p)?),
         wire::Body::Window(w) => Body::Window(window(w)?),
+        wire::Body::Combine(c) => Body::Combine(Combine {
+            key: c.key,
+            assigner: assigner(c.assigner),
+            function: window_function(c.function)?,
+        }),
     })
 }
 
@@ -157,42 +175,57 @@ fn state(state: wire::State) -> Result<StateSpec> {
             wire::StateKind::Reducing => StateKind::Reducing,
             wire::StateKind::Aggregating => StateKind::Aggregating,
             wire::StateKind::Broadcast => StateKind::Broadcast,
+            wire::StateKind::OperatorList => StateKind::OperatorList,
+            wire::StateKind::UnionList => StateKind::UnionList,
         },
         map_key: state.map_key.as_deref().map(schema).transpose()?,
         schema: schema(&state.schema)?,
         lazy: state.lazy,
-        ttl_ms: state.ttl_ms,
+        ttl: state.ttl.map(|t| Ttl {
+            ms: t.ms,
+            on_read: t.on_read,
+            return_expired: t.return_expired,
+            event_time: t.event_time,
+        }),
     })
 }
 
 fn window(window: wire::Window) -> Result<WindowSpec> {
     Ok(WindowSpec {
         key: window.key,
-        assigner: match window.assigner {
-            wire::Assigner::Tumbling((size_ms, offset_ms)) => {
-                Assigner::Tumbling { size_ms, offset_ms }
-            }
-            wire::Assigner::Sliding((size_ms, slide_ms, offset_ms)) => Assigner::Sliding {
-                size_ms,
-                slide_ms,
-                offset_ms,
-            },
-        },
+        assigner: assigner(window.assigner),
         lateness_ms: millis(window.lateness_ms, "a lateness")?,
         late_output: window.late_output,
-        function: match window.function {
-            wire::WindowFunction::Columns(columns) => WindowFunction::Columns(
-                columns
-                    .into_iter()
-                    .map(|c| (c.name, window_value(c.value)))
-                    .collect(),
-            ),
-            wire::WindowFunction::Aggregate(a) => WindowFunction::Aggregate {
-                function: FunctionId(a.function),
-                view: schema(&a.view)?,
-                accumulator: schema(&a.accumulator)?,
-                has_merge: a.has_merge,
-            },
+        function: window_function(window.function)?,
+    })
+}
+
+fn assigner(assigner: wire::Assigner) -> Assigner {
+    match assigner {
+        wire::Assigner::Tumbling((size_ms, offset_ms)) => Assigner::Tumbling { size_ms, offset_ms },
+        wire::Assigner::Sliding((size_ms, slide_ms, offset_ms)) => Assigner::Sliding {
+            size_ms,
+            slide_ms,
+            offset_ms,
+        },
+        wire::Assigner::Session(gap_ms) => Assigner::Session { gap_ms },
+    }
+}
+
+fn window_function(function: wire::WindowFunction) -> Result<WindowFunction> {
+    Ok(match function {
+        wire::WindowFunction::Columns(columns) => WindowFunction::Columns(
+            columns
+                .into_iter()
+                .map(|c| (c.name, window_value(c.value)))
+                .collect(),
+        ),
+        wire::WindowFunction::Aggregate(a) => WindowFunction::Aggregate {
+            function: FunctionId(a.function),
+            view: schema(&a.view)?,
+            accumulator: schema(&a.accumulator)?,
+            has_merge: a.has_merge,
+            combined: a.combined,
         },
     })
 }
@@ -207,6 +240,7 @@ fn window_value(value: wire::WindowValue) -> WindowValue {
         wire::WindowValue::Min(field) => WindowValue::Min(field),
         wire::WindowValue::Max(field) => WindowValue::Max(field),
         wire::WindowValue::Avg(field) => WindowValue::Avg(field),
+        wire::WindowValue::Ratio((sum, count)) => WindowValue::Ratio(sum, count),
     }
 }
 
@@ -230,6 +264,7 @@ fn edge(edge: wire::Edge, operators: usize) -> Result<Edge> {
             wire::Partition::Shuffle => Partition::Shuffle,
             wire::Partition::Broadcast => Partition::Broadcast,
             wire::Partition::Global => Partition::Global,
+            wire::Partition::Custom(field) => Partition::Custom(field),
         },
     })
 }

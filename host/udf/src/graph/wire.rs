@@ -11,6 +11,9 @@ pub(crate) struct JobGraph {
     pub(crate) operators: Vec<Operator>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) params: Vec<String>,
+    pub(crate) parallelism: Option<u32>,
+    #[component(name = "max-parallelism")]
+    pub(crate) max_parallelism: Option<u32>,
     pub(crate) digest: u64,
 }
 
@@ -48,6 +51,8 @@ pub(crate) enum Body {
     Process(Process),
     #[component(name = "window")]
     Window(Window),
+    #[component(name = "combine")]
+    Combine(Combine),
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -68,10 +73,35 @@ pub(crate) struct Connector {
 #[derive(ComponentType, Lift, Clone, Debug)]
 #[component(record)]
 pub(crate) struct Timestamps {
-    pub(crate) field: Option<String>,
+    pub(crate) times: Times,
     pub(crate) watermarks: Watermarks,
+    pub(crate) emit: Emit,
     #[component(name = "idle-ms")]
     pub(crate) idle_ms: Option<u64>,
+    #[component(name = "drift-ms")]
+    pub(crate) drift_ms: Option<u64>,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug)]
+#[component(variant)]
+pub(crate) enum Times {
+    #[component(name = "field")]
+    Field(String),
+    #[component(name = "given")]
+    Given,
+    #[component(name = "ingestion")]
+    Ingestion,
+}
+
+#[derive(ComponentType, Lift, Clone, Copy, Debug)]
+#[component(variant)]
+pub(crate) enum Emit {
+    #[component(name = "batch")]
+    Batch,
+    #[component(name = "interval")]
+    Interval(u64),
+    #[component(name = "row")]
+    Row,
 }
 
 #[derive(ComponentType, Lift, Clone, Copy, Debug)]
@@ -99,6 +129,7 @@ pub(crate) struct Transform {
     pub(crate) view: Vec<Field>,
     pub(crate) produces: Vec<String>,
     pub(crate) times: bool,
+    pub(crate) watermarks: bool,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -138,6 +169,22 @@ pub(crate) enum StateKind {
     Aggregating,
     #[component(name = "broadcast")]
     Broadcast,
+    #[component(name = "operator-list")]
+    OperatorList,
+    #[component(name = "union-list")]
+    UnionList,
+}
+
+#[derive(ComponentType, Lift, Clone, Copy, Debug)]
+#[component(record)]
+pub(crate) struct Ttl {
+    pub(crate) ms: u64,
+    #[component(name = "on-read")]
+    pub(crate) on_read: bool,
+    #[component(name = "return-expired")]
+    pub(crate) return_expired: bool,
+    #[component(name = "event-time")]
+    pub(crate) event_time: bool,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -149,8 +196,7 @@ pub(crate) struct State {
     pub(crate) map_key: Option<Vec<Field>>,
     pub(crate) schema: Vec<Field>,
     pub(crate) lazy: bool,
-    #[component(name = "ttl-ms")]
-    pub(crate) ttl_ms: Option<u64>,
+    pub(crate) ttl: Option<Ttl>,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -172,6 +218,16 @@ pub(crate) enum Assigner {
     Tumbling((i64, i64)),
     #[component(name = "sliding")]
     Sliding((i64, i64, i64)),
+    #[component(name = "session")]
+    Session(i64),
+}
+
+#[derive(ComponentType, Lift, Clone, Debug)]
+#[component(record)]
+pub(crate) struct Combine {
+    pub(crate) key: Vec<String>,
+    pub(crate) assigner: Assigner,
+    pub(crate) function: WindowFunction,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -209,6 +265,8 @@ pub(crate) enum WindowValue {
     Max(String),
     #[component(name = "avg")]
     Avg(String),
+    #[component(name = "ratio")]
+    Ratio((String, String)),
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -219,6 +277,7 @@ pub(crate) struct WindowAggregate {
     pub(crate) accumulator: Vec<Field>,
     #[component(name = "has-merge")]
     pub(crate) has_merge: bool,
+    pub(crate) combined: bool,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]
@@ -246,4 +305,6 @@ pub(crate) enum Partition {
     Broadcast,
     #[component(name = "global")]
     Global,
+    #[component(name = "custom")]
+    Custom(String),
 }

@@ -245,18 +245,17 @@ fn on_timers(
 }
 
 fn flat_states(segment: &Prepared, states: &[Slots], take: usize) -> Result<Vec<FlatSlots>> {
-    let schemas = &segment.spec.states;
-    if states.len() != schemas.len() {
+    let eager = || segment.spec.states.iter().filter(|s| s.is_eager());
+    if states.len() != eager().count() {
         return Err(Error::bug(format!(
             "a call passes {} states where {} are declared",
             states.len(),
-            schemas.len()
+            eager().count()
         )));
     }
-    schemas
-        .iter()
+    eager()
         .zip(states)
-        .map(|(schema, slots)| FlatSlots::new(schema, slots, take))
+        .map(|(state, slots)| FlatSlots::new(&state.schema, slots, take))
         .collect()
 }
 

@@ -20,6 +20,7 @@ use crate::convert::wire::{
 use crate::graph::wire::JobGraph;
 use crate::host::log::{Log, LogSink};
 use crate::host::metrics::Metrics;
+use crate::host::state::Reads;
 
 /// What the host keeps for one instance.
 pub(crate) struct State {
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) cpu: CpuLimit,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
+    pub(crate) reads: Reads,
 }
 
 /// Where the exports are; the same for all instances of a component.
@@ -72,7 +74,7 @@ pub(crate) struct Exports {
     pub(crate) describe:
         TypedFunc<(&'static [crate::convert::wire::Param<'static>],), Answer<JobGraph>>,
     pub(crate) open: TypedFunc<(TaskContext<'static>,), Answer<u64>>,
-    pub(crate) prepare: TypedFunc<(&'static [u32], &'static [Field]), Answer<u32>>,
+    pub(crate) prepare: TypedFunc<(&'static [u32], u32, &'static [Field]), Answer<u32>>,
     pub(crate) transform: TypedFunc<Columns, Answer<ReplyOut>>,
     pub(crate) process: TypedFunc<(u32, Moment, KeyedBatch<'static>), Answer<KeyedReplyOut>>,
     pub(crate) on_timers: TypedFunc<(u32, Moment, TimerBatch<'static>), Answer<KeyedReplyOut>>,
@@ -160,6 +162,7 @@ impl Guest {
             cpu: CpuLimit::new(limits.cpu_ms_per_call, settings.cancel.clone()),
             log: Log::new(settings.log.clone(), limits.log_bytes_per_second),
             metrics: Metrics::default(),
+            reads: Reads::default(),
         };
         let mut store = Store::new(ready.engine(), state);
         store.limiter(|state| &mut state.memory);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pelton_engine::function::{
-    DueTimers, Functions, KeyedReply, KeyedRows, Moment, Reply, Rows, Segment, SegmentSpec, Slots,
+    DueTimers, Functions, KeyedReply, KeyedRows, Lent, Moment, Reply, Rows, Segment, SegmentSpec, Slots,
     UserMetric,
 };
 use pelton_model::limits::Limits;
@@ -37,6 +37,8 @@ pub struct TaskContext {
     pub task: u32,
     /// How many.
     pub parallelism: u32,
+    /// Whether the job runs as a batch.
+    pub batch: bool,
     /// What the instance may use.
     pub limits: Limits,
     /// The digest that `describe` gave.
@@ -101,6 +103,15 @@ impl Task {
     }
 
     fn call(&mut self, segment: Segment, call: Call<'_>) -> Result<Checked> {
+        self.call_lent(segment, call, &mut None)
+    }
+
+    fn call_lent(
+        &mut self,
+        segment: Segment,
+        call: Call<'_>,
+        state: &mut Lent,
+    ) -> Result<Checked> {
         self.alive()?;
         let place = segment.0 as usize;
         let (Some(prepared), Some(name)) = (self.segments.get(place), self.names.get(place)) else {
@@ -114,24 +125,30 @@ impl Task {
             log.fill(at.processing_time.0);
         }
         let limits = &self.context.limits;
-        match attempt(&mut self.guest, prepared, &call, call.rows(), limits) {
+        match attempt(&mut self.guest, prepared, &call, call.rows(), limits, state) {
             Ok(checked) => Ok(checked),
             Err(Stop::Host(error)) => Err(error),
-            Err(Stop::Failure(failure)) => Err(self.failed(place, &call, &failure)),
+            Err(Stop::Failure(failure)) => Err(self.failed(place, &call, &failure, state)),
             Err(Stop::Trap(trapped)) => {
                 self.dead = Some((trapped.code, trapped.message.clone()));
-                Err(self.blame(place, &call, &trapped))
+                Err(self.blame(place, &call, &trapped, state))
             }
         }
     }
 
     /// The error of a call that was stopped, with function and row.
-    fn blame(&self, place: usize, call: &Call<'_>, trapped: &Trapped) -> Error {
+    fn blame(
+        &self,
+        place: usize,
+        call: &Call<'_>,
+        trapped: &Trapped,
+        state: &mut Lent,
+    ) -> Error {
         let Some(prepared) = self.segments.get(place) else {
             return trapped.error("a function");
         };
         let rows = call.rows();
-        let mut trials = self.trials(trapped.code);
+        let mut trials = self.trials(trapped.code, state);
         let found = match trapped.code {
             ErrorCode::Cancelled => Blame::Unknown,
             // To run it again would take as long again, a dozen times.
@@ -167,12 +184,18 @@ impl Task {
     }
 
     /// The error of a function that gave up in its own words.
-    fn failed(&self, place: usize, call: &Call<'_>, failure: &wire::Failure) -> Error {
+    fn failed(
+        &self,
+        place: usize,
+        call: &Call<'_>,
+        failure: &wire::Failure,
+        state: &mut Lent,
+    ) -> Error {
         let Some(prepared) = self.segments.get(place) else {
             return user_error("a function", failure);
         };
         let step = failure.row.and_then(|row| {
-            let mut trials = self.trials(ErrorCode::UserError);
+            let mut trials = self.trials(ErrorCode::UserError, state);
             self.step(&mut trials, prepared, call, row as usize + 1)
         });
         named(prepared, step, |who| user_error(who, failure))
@@ -191,9 +214,10 @@ impl Task {
         blame::step(steps, |n| trials.run(&beginning(prepared, n), call, take))
     }
 
-    fn trials(&self, code: ErrorCode) -> Trials<'_> {
+    fn trials<'a>(&'a self, code: ErrorCode, state: &'a mut Lent) -> Trials<'a> {
         Trials {
             task: self,
+            state,
             code,
             began: thread_cpu_ns(),
         }
@@ -236,8 +260,9 @@ impl Functions for Task {
         segment: Segment,
         at: Moment,
         rows: &KeyedRows<'_>,
+        state: &mut Lent,
     ) -> Result<KeyedReply> {
-        keyed_of(self.call(segment, Call::Process { at, rows })?)
+        keyed_of(self.call_lent(segment, Call::Process { at, rows }, state)?)
     }
 
     fn on_timers(
@@ -245,8 +270,9 @@ impl Functions for Task {
         segment: Segment,
         at: Moment,
         timers: &DueTimers<'_>,
+        state: &mut Lent,
     ) -> Result<KeyedReply> {
-        keyed_of(self.call(segment, Call::Timers { at, timers })?)
+        keyed_of(self.call_lent(segment, Call::Timers { at, timers }, state)?)
     }
 
     fn accumulate(
@@ -359,6 +385,7 @@ fn open(component: &Component, context: &TaskContext, log: Arc<dyn LogSink>) -> 
         task: context.task,
         parallelism: context.parallelism,
         output_budget: context.limits.output_bytes_per_call,
+        batch: context.batch,
     };
     const WHO: &str = "the job, while its functions were opened,";
     let digest = guest
@@ -384,7 +411,7 @@ fn open(component: &Component, context: &TaskContext, log: Arc<dyn LogSink>) -> 
 fn prepare(guest: &mut Guest, spec: &SegmentSpec) -> Result<u32, Stop> {
     let functions: Vec<u32> = spec.functions.iter().map(|f| f.0).collect();
     let input = preorder(&spec.input);
-    guest.call(|store, e| e.prepare.call(store, (&functions, &input)))
+    guest.call(|store, e| e.prepare.call(store, (&functions, spec.number, &input)))
 }
 
 /// One call and the check of its answer. An answer that breaks the contract is treated as a trap: the instance is in
@@ -395,8 +422,17 @@ fn attempt(
     call: &Call<'_>,
     take: usize,
     limits: &Limits,
+    state: &mut Lent,
 ) -> Result<Checked, Stop> {
-    let answer = call.send(guest, prepared, take)?;
+    let reads = &mut guest.store.data_mut().reads;
+    reads.lend(state.take(), &prepared.spec.states);
+    let answer = call.send(guest, prepared, take);
+    let reads = &mut guest.store.data_mut().reads;
+    *state = reads.give_back();
+    if let Some(error) = reads.take_failure() {
+        return Err(Stop::Host(error));
+    }
+    let answer = answer?;
     let keys = match call {
         Call::Process { rows, .. } => rows.keys.rows,
         Call::Accumulate { accumulators, .. } => accumulators.rows,
@@ -433,6 +469,7 @@ fn beginning(prepared: &Prepared, steps: usize) -> Prepared {
 /// Calls that are made again on fresh instances, silently, until as much CPU time is used as one call may use.
 struct Trials<'a> {
     task: &'a Task,
+    state: &'a mut Lent,
     /// What is to come again.
     code: ErrorCode,
     began: u64,
@@ -455,7 +492,8 @@ impl Trials<'_> {
             number,
             ..prepared.clone()
         };
-        match attempt(&mut guest, &prepared, call, take, &context.limits) {
+        let limits = &context.limits;
+        match attempt(&mut guest, &prepared, call, take, limits, self.state) {
             Err(Stop::Trap(again)) if again.code == self.code => Trial::Trapped,
             Err(Stop::Failure(_)) if self.code == ErrorCode::UserError => Trial::Trapped,
             Err(Stop::Host(_)) => Trial::Spent,

@@ -203,6 +203,8 @@ impl<A: Aggregate> Windowed for AggregateFunction<A> {
                 parents,
                 columns,
                 times: None,
+                kinds: None,
+                watermarks: None,
             });
         }
         outputs.extend(

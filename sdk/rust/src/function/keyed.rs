@@ -160,6 +160,8 @@ impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> KeyedFunction<V, K, O, L> {
                 parents,
                 columns,
                 times,
+                kinds: None,
+                watermarks: None,
             });
         }
         outputs.extend(

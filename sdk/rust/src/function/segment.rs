@@ -171,6 +171,8 @@ impl Segment {
             parents,
             columns,
             times,
+            kinds: None,
+            watermarks: None,
         }
     }
 }
@@ -496,5 +498,7 @@ pub(crate) fn side_output(step: u32, side: SideRows, consumed: usize) -> Option<
         parents,
         columns,
         times: None,
+        kinds: None,
+        watermarks: None,
     })
 }

@@ -53,8 +53,8 @@ impl<J: Job> function::Guest for Component<J> {
         INSTANCE.set(Some(instance));
         Ok(digest)
     }
-    fn prepare(functions: Vec<u32>, input: Schema) -> Result<u32, Failure> {
-        with(|i| i.prepare(&functions, &input))
+    fn prepare(functions: Vec<u32>, input: u32, rows: Schema) -> Result<u32, Failure> {
+        with(|i| i.prepare(&functions, input, &rows))
     }
     fn transform(segment: u32, at: Moment, rows: Batch) -> Result<Reply, Failure> {
         with(|i| i.transform(segment, at, rows))

@@ -8,7 +8,7 @@ use crate::bindings::exports::pelton::job::function::{Moment, Output};
 use crate::column::{bits_of, from_bytes, to_bytes};
 use crate::error::{Error, Result};
 use crate::gather::gather;
-use crate::runtime::{Batch, Body, Column, Failure, Instance, JobGraph};
+use crate::runtime::{Batch, Body, Column, Failure, Instance, JobGraph, Times};
 use crate::value::{Schema, top_field, top_fields};
 
 /// Rows between two operators, with all columns.
@@ -82,7 +82,7 @@ fn stage(instance: &mut Instance, graph: &JobGraph, at: u32, above: u32) -> Resu
     let sides = op.outputs.iter().map(|o| o.name.clone()).collect();
     Ok(match &op.body {
         Body::Transform(t) => {
-            let segment = instance.prepare(&[t.function], input).map_err(of)?;
+            let segment = instance.prepare(&[t.function], 0, input).map_err(of)?;
             let (input, output) = (input.clone(), output.clone());
             Stage::Transform {
                 segment,
@@ -94,7 +94,10 @@ fn stage(instance: &mut Instance, graph: &JobGraph, at: u32, above: u32) -> Resu
         }
         Body::Timestamps(t) => Stage::Timestamps {
             input: input.clone(),
-            field: t.field.clone(),
+            field: match &t.times {
+                Times::Field(name) => Some(name.clone()),
+                Times::Given | Times::Ingestion => None,
+            },
         },
         Body::Select(s) => Stage::Select {
             input: input.clone(),
@@ -102,7 +105,7 @@ fn stage(instance: &mut Instance, graph: &JobGraph, at: u32, above: u32) -> Resu
             columns: s.columns.clone(),
         },
         Body::Process(p) => {
-            let segment = instance.prepare(&[p.function], input).map_err(of)?;
+            let segment = instance.prepare(&[p.function], 0, input).map_err(of)?;
             Stage::Keyed(KeyedStage::new(segment, input, p, sides))
         }
         other => {

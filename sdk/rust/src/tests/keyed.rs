@@ -212,7 +212,7 @@ fn process(budget: u64, batch: KeyedBatch) -> KeyedReply {
         ),
         (1, false, &["account".to_owned()][..])
     );
-    let segment = instance.prepare(&[0], &Payment::schema()).unwrap();
+    let segment = instance.prepare(&[0], 0, &Payment::schema()).unwrap();
     instance.process(segment, AT, batch).unwrap()
 }
 
@@ -301,7 +301,7 @@ fn due_timers_are_fired_with_the_state_of_their_keys() {
         timed.sink("x", blackhole());
         Ok(())
     });
-    let segment = instance.prepare(&[0], &Payment::schema()).unwrap();
+    let segment = instance.prepare(&[0], 0, &Payment::schema()).unwrap();
     let mut timers = keyed_batch(&[], &[4, 5], &[], &[Some(10), None]);
     let due = TimerBatch {
         keys: timers.keys.clone(),

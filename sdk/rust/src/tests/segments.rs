@@ -59,7 +59,7 @@ fn run(instance: &mut Instance, rows: &[Bid]) -> Reply {
         .filter(|o| matches!(o.body, Body::Transform(_)))
         .count();
     let functions: Vec<u32> = (0..count as u32).collect();
-    let segment = instance.prepare(&functions, &Bid::schema()).unwrap();
+    let segment = instance.prepare(&functions, 0, &Bid::schema()).unwrap();
     instance.transform(segment, AT, batch(rows)).unwrap()
 }
 
@@ -108,7 +108,7 @@ fn a_map_after_a_filter_has_the_filters_parents_and_a_map_alone_none() {
             n: 40
         }
     );
-    let segment = instance.prepare(&[1], &Bid::schema()).unwrap();
+    let segment = instance.prepare(&[1], 0, &Bid::schema()).unwrap();
     let reply = instance.transform(segment, AT, batch(&bids(6))).unwrap();
     assert_eq!(
         (parents(&reply.outputs[0]), reply.outputs[0].rows),
@@ -234,14 +234,14 @@ fn a_view_ships_only_its_fields_and_reads_them_in_another_order() {
         .into_iter()
         .filter(|f| f.name != "price")
         .collect();
-    let segment = instance.prepare(&[0], &shipped).unwrap();
+    let segment = instance.prepare(&[0], 0, &shipped).unwrap();
     let mut rows = batch(&bids(24));
     rows.columns.remove(1);
     assert_eq!(
         parents(&instance.transform(segment, AT, rows).unwrap().outputs[0]).unwrap(),
         [3, 13, 23]
     );
-    let refused = instance.prepare(&[0], &shipped[1..].to_vec()).unwrap_err();
+    let refused = instance.prepare(&[0], 0, &shipped[1..].to_vec()).unwrap_err();
     assert!(refused.message.contains("'auction'"), "{}", refused.message);
 }
 
@@ -279,14 +279,14 @@ fn nested_records_are_read_in_part() {
             bid: (b.price != 20).then_some(b),
         })
         .collect();
-    let segment = instance.prepare(&[0], &Event::schema()).unwrap();
+    let segment = instance.prepare(&[0], 0, &Event::schema()).unwrap();
     let reply = instance.transform(segment, AT, batch(&rows)).unwrap();
     assert_eq!(parents(&reply.outputs[0]).unwrap(), [3]);
     // The host may have pruned the nested record.
     let mut pruned = Event::schema();
     pruned[1].data_type = crate::runtime::DataType::Nested(1);
     pruned.retain(|f| f.name != "auction" && f.name != "url");
-    let segment = instance.prepare(&[0], &pruned).unwrap();
+    let segment = instance.prepare(&[0], 0, &pruned).unwrap();
     let mut rows = batch(&rows);
     rows.columns.remove(4);
     rows.columns.remove(2);
@@ -429,7 +429,7 @@ fn whole_batches_are_mapped_after_a_filter() {
     assert_eq!(parents(&reply.outputs[0]).unwrap(), [1, 3, 5, 7]);
     // Columns of different lengths are refused.
     let mut instance = open(u64::MAX, job(true));
-    let segment = instance.prepare(&[0, 1], &Bid::schema()).unwrap();
+    let segment = instance.prepare(&[0, 1], 0, &Bid::schema()).unwrap();
     let failure = instance
         .transform(segment, AT, batch(&bids(16)))
         .unwrap_err();
@@ -455,7 +455,7 @@ fn an_error_names_the_row_of_the_batch() {
             .sink("x", blackhole());
         Ok(())
     });
-    let segment = instance.prepare(&[0, 1], &Bid::schema()).unwrap();
+    let segment = instance.prepare(&[0, 1], 0, &Bid::schema()).unwrap();
     let failure = instance
         .transform(segment, AT, batch(&bids(9)))
         .unwrap_err();

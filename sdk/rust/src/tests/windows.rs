@@ -186,7 +186,7 @@ fn accumulators_are_made_added_to_merged_and_told() {
         Ok(())
     });
     // Function 0 gives the event times.
-    let segment = instance.prepare(&[1], &Word::schema()).unwrap();
+    let segment = instance.prepare(&[1], 0, &Word::schema()).unwrap();
     let rows = [word("a", 1), word("b", 20), word("a", 3)];
     let known = [
         Top {

@@ -82,6 +82,9 @@ impl Native {
                 WindowValue::Min(f) => Output::Value(want(Op::Min, f)?),
                 WindowValue::Max(f) => Output::Value(want(Op::Max, f)?),
                 WindowValue::Avg(f) => Output::Avg(want(Op::Sum, f)?),
+                WindowValue::Ratio(..) => {
+                    return Err(Error::bug("quotients of sums are not served"));
+                }
             };
             if let WindowValue::Min(f) | WindowValue::Max(f) | WindowValue::Avg(f) = value
                 && input.field(f).is_some_and(|f| f.nullable)

@@ -58,6 +58,7 @@ impl User {
         let segment = SegmentSpec {
             functions: vec![*function],
             names: vec![name.to_owned()],
+            number: 0,
             input: view.clone(),
             outputs: streams,
             key: key.to_vec(),

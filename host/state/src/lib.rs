@@ -1,0 +1,1 @@
+//! The RocksDB state backend: keyed state that is larger than memory.
