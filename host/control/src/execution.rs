@@ -275,6 +275,8 @@ mod tests {
             operators: operators.collect(),
             edges: edges.collect(),
             params: vec![],
+            parallelism: None,
+            max_parallelism: None,
         }
     }
 

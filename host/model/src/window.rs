@@ -57,9 +57,7 @@ impl Assigner {
         if let Self::Session { gap_ms } = self {
             return match gap_ms > 0 {
                 true => Ok(()),
-                false => bad(format!(
-                    "a session's gap must be above 0, not {gap_ms} ms"
-                )),
+                false => bad(format!("a session's gap must be above 0, not {gap_ms} ms")),
             };
         }
         let (size, step, offset) = self.parts();

@@ -120,6 +120,8 @@ mod tests {
             operators: vec![],
             edges: vec![],
             params: vec![],
+            parallelism: None,
+            max_parallelism: None,
         };
         let mut line = Line::new(&graph);
         let progress = |rows_in| Progress {

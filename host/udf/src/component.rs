@@ -196,6 +196,8 @@ mod tests {
             operators: vec![],
             edges: vec![],
             params: vec!["input".into(), "output".into()],
+            parallelism: None,
+            max_parallelism: None,
         };
         let given = |name: &str| vec![(name.to_string(), "x".to_string())];
         assert!(check_params(&graph, &given("input")).is_ok());

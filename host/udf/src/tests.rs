@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow_array::{ArrayRef, Int64Array};
 use pelton_engine::function::{Functions, Moment, Rows, Segment, SegmentSpec};
+use pelton_model::graph::{StateKind, StateSpec};
 use pelton_model::id::FunctionId;
 use pelton_model::limits::Limits;
 use pelton_model::schema::{DataType, Field, Schema};
@@ -54,6 +55,7 @@ fn logged(limits: Limits, log: Arc<dyn LogSink>) -> TaskContext {
         job: "job".into(),
         task: 0,
         parallelism: 1,
+        batch: false,
         limits,
         graph_digest: 7,
         log,
@@ -70,6 +72,18 @@ fn spec() -> SegmentSpec {
         input: schema.clone(),
         outputs: vec![((0, 0), schema)],
         ..SegmentSpec::default()
+    }
+}
+
+/// A value state of one i64.
+fn value_state(name: &str) -> StateSpec {
+    StateSpec {
+        name: name.into(),
+        kind: StateKind::Value,
+        map_key: None,
+        schema: Schema::new(vec![Field::new(name, DataType::I64)]),
+        lazy: false,
+        ttl: None,
     }
 }
 

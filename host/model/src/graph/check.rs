@@ -259,9 +259,7 @@ fn check_process(graph: &JobGraph, id: OperatorId, p: &super::Process) -> Result
             continue;
         }
         if input.broadcast {
-            return Err(invalid(format!(
-                "input {i} is broadcast, and has a key"
-            )));
+            return Err(invalid(format!("input {i} is broadcast, and has a key")));
         }
         check_key(schema, &input.key)?;
         let types: Vec<_> = input

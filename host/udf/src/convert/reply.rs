@@ -3,8 +3,8 @@
 
 use arrow_buffer::{BooleanBuffer, ScalarBuffer};
 use pelton_engine::function::{
-    EntryChange, EntryChanges, KeyedReply, Mark, OutputRows, Reply, SegmentSpec, Slots, StateChange,
-    TimerChange,
+    EntryChange, EntryChanges, KeyedReply, Mark, OutputRows, Reply, SegmentSpec, Slots,
+    StateChange, TimerChange,
 };
 use pelton_model::batch::RowKind;
 use pelton_model::graph::StateSpec;
@@ -365,7 +365,12 @@ fn timers(keys: usize, changes: TimerChangesOut) -> Result<Vec<TimerChange>> {
 }
 
 /// Slots of a schema. Errors: `BadReply`.
-pub(crate) fn raise_slots(schema: &Schema, slots: SlotsOut, rows: usize, what: &str) -> Result<Slots> {
+pub(crate) fn raise_slots(
+    schema: &Schema,
+    slots: SlotsOut,
+    rows: usize,
+    what: &str,
+) -> Result<Slots> {
     if slots.rows as usize != rows {
         return Err(bad(format!(
             "has {} {what} where there should be {rows}",

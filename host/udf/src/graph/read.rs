@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use pelton_model::graph::{
-    Body, Combine, Connector, Edge, Emit, JobGraph, Operator, Output, Partition, Process, ProcessInput, Select,
-    StateKind, StateSpec, Times, Timestamps, Transform, Ttl, Watermarks, WindowFunction, WindowSpec,
-    WindowValue,
+    Body, Combine, Connector, Edge, Emit, JobGraph, Operator, Output, Partition, Process,
+    ProcessInput, Select, StateKind, StateSpec, Times, Timestamps, Transform, Ttl, Watermarks,
+    WindowFunction, WindowSpec, WindowValue,
 };
 use pelton_model::id::{FunctionId, OperatorId};
 use pelton_model::limits::OPERATORS_MAX;

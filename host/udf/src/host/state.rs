@@ -126,7 +126,10 @@ fn entries(spec: &StateSpec, entries: &Entries) -> Result<EntriesIn> {
 }
 
 /// Flattens what was read. Errors are ours: the reader's answer does not fit its own schema.
-fn lower<T, U>(answer: Answer<T>, lower: impl FnOnce(T) -> Result<U>) -> wasmtime::Result<Answer<U>> {
+fn lower<T, U>(
+    answer: Answer<T>,
+    lower: impl FnOnce(T) -> Result<U>,
+) -> wasmtime::Result<Answer<U>> {
     match answer {
         Ok(value) => lower(value)
             .map(Ok)
@@ -254,8 +257,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     )?;
     state.func_wrap(
         "list-get-many",
-        |store: StoreContextMut<'_, State>,
-         (state, at, keys): (u32, Vec<u8>, Option<SlotsOut>)| {
+        |store: StoreContextMut<'_, State>, (state, at, keys): (u32, Vec<u8>, Option<SlotsOut>)| {
             timed(store, at.len() / 4, |r| r.list_get_many(state, at, keys))
         },
     )?;

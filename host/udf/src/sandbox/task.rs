@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pelton_engine::function::{
-    DueTimers, Functions, KeyedReply, KeyedRows, Lent, Moment, Reply, Rows, Segment, SegmentSpec, Slots,
-    UserMetric,
+    DueTimers, Functions, KeyedReply, KeyedRows, Lent, Moment, Reply, Rows, Segment, SegmentSpec,
+    Slots, UserMetric,
 };
 use pelton_model::limits::Limits;
 use pelton_model::schema::Schema;
@@ -106,12 +106,7 @@ impl Task {
         self.call_lent(segment, call, &mut None)
     }
 
-    fn call_lent(
-        &mut self,
-        segment: Segment,
-        call: Call<'_>,
-        state: &mut Lent,
-    ) -> Result<Checked> {
+    fn call_lent(&mut self, segment: Segment, call: Call<'_>, state: &mut Lent) -> Result<Checked> {
         self.alive()?;
         let place = segment.0 as usize;
         let (Some(prepared), Some(name)) = (self.segments.get(place), self.names.get(place)) else {
@@ -137,13 +132,7 @@ impl Task {
     }
 
     /// The error of a call that was stopped, with function and row.
-    fn blame(
-        &self,
-        place: usize,
-        call: &Call<'_>,
-        trapped: &Trapped,
-        state: &mut Lent,
-    ) -> Error {
+    fn blame(&self, place: usize, call: &Call<'_>, trapped: &Trapped, state: &mut Lent) -> Error {
         let Some(prepared) = self.segments.get(place) else {
             return trapped.error("a function");
         };

@@ -11,7 +11,7 @@ use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::{Error, ErrorCode};
 
 use super::guest::{Guest, ROWS, VALUES, failure, ok, output, reply, store, store64};
-use super::{AT, column, context, limits, load, logged, open, rows, spec};
+use super::{AT, column, context, limits, load, logged, open, rows, spec, value_state};
 use crate::{LogLevel, LogSink};
 
 /// Goes over the values in place, as `$i`, and does `each`.
@@ -359,10 +359,15 @@ fn a_keyed_call_answers_states_and_timers() {
         word(600, 0),
         word(604, 2048),
         word(608, 2),
-        word(612, 1),
+        word(612, 0),
         word(616, 0),
-        word(628, 700),
-        word(632, 1),
+        word(620, 0),
+        word(624, 0),
+        word(628, 0),
+        word(656, 1),
+        word(660, 0),
+        word(672, 700),
+        word(676, 1),
         word(700, 0),
         word(712, 0),
         word(724, 1),
@@ -379,7 +384,7 @@ fn a_keyed_call_answers_states_and_timers() {
     let mut functions = load(&guest).instance(context(limits())).unwrap();
     let mut spec = spec();
     spec.key = vec![Field::new("x", DataType::I64)];
-    spec.states = vec![Schema::new(vec![Field::new("sum", DataType::I64)])];
+    spec.states = vec![value_state("sum")];
     let segment = functions.prepare(&spec).unwrap();
     let columns = [column([8, 9, 8])];
     let slots = |values: [i64; 2]| Slots {
@@ -395,7 +400,7 @@ fn a_keyed_call_answers_states_and_timers() {
         keys: &keys,
         states: &states,
     };
-    let reply = functions.process(segment, AT, &call).unwrap();
+    let reply = functions.process(segment, AT, &call, &mut None).unwrap();
     assert_eq!(reply.states[0].marks, [0, 1]);
     assert_eq!(
         reply.states[0].values.columns[0].as_ref(),

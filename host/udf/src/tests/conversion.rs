@@ -8,10 +8,12 @@ use arrow_array::{
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use pelton_engine::function::SegmentSpec;
+use pelton_model::graph::{StateKind, StateSpec};
 use pelton_model::id::FunctionId;
 use pelton_model::schema::{DataType, Field, Schema};
 use proptest::prelude::*;
 
+use super::value_state;
 use crate::convert::lower::Columns;
 use crate::convert::raise;
 use crate::convert::reply::{Asked, accumulators, keyed_reply, reply};
@@ -125,9 +127,18 @@ fn spec() -> SegmentSpec {
         input: all.clone(),
         outputs: vec![((0, 0), all.clone()), ((0, 1), Schema::default())],
         key: vec![],
+        number: 0,
         states: vec![
-            all.clone(),
-            Schema::new(vec![Field::new("n", DataType::I64)]),
+            StateSpec {
+                schema: all.clone(),
+                ..value_state("all")
+            },
+            value_state("n"),
+            StateSpec {
+                kind: StateKind::Map,
+                map_key: Some(Schema::new(vec![Field::new("k", DataType::I64)])),
+                ..value_state("m")
+            },
         ],
         accumulator: Some(all),
     }
@@ -200,16 +211,20 @@ fn output_out(rows: usize) -> impl Strategy<Value = OutputOut> {
         number,
         optional(),
         columns_out(rows),
-        optional(),
+        (optional(), optional(), optional()),
     )
-        .prop_map(|(step, port, rows, parents, columns, times)| OutputOut {
-            step: step / 2,
-            port,
-            rows,
-            parents,
-            columns,
-            times,
-        })
+        .prop_map(
+            |(step, port, rows, parents, columns, (times, kinds, watermarks))| OutputOut {
+                step: step / 2,
+                port,
+                rows,
+                parents,
+                columns,
+                times,
+                kinds,
+                watermarks,
+            },
+        )
 }
 
 fn slots_out(rows: usize) -> impl Strategy<Value = SlotsOut> {
@@ -224,11 +239,17 @@ fn slots_out(rows: usize) -> impl Strategy<Value = SlotsOut> {
 }
 
 fn state_out(rows: usize) -> impl Strategy<Value = StateChangeOut> {
-    (0u32..3, bytes(rows), slots_out(rows)).prop_map(|(state, marks, values)| StateChangeOut {
-        state,
-        marks,
-        values,
-    })
+    let entries = (bytes(rows), bytes(rows), prop::option::of(slots_out(rows)));
+    (0u32..4, bytes(rows), entries, slots_out(rows)).prop_map(
+        |(state, marks, (changes, ordinals, map_keys), values)| StateChangeOut {
+            state,
+            marks: if state == 2 { Vec::new() } else { marks },
+            changes: if state == 2 { changes } else { Vec::new() },
+            ordinals,
+            map_keys,
+            values,
+        },
+    )
 }
 
 fn timers_out(rows: usize) -> impl Strategy<Value = TimerChangesOut> {
@@ -294,8 +315,18 @@ proptest! {
         if let Ok(reply) = keyed_reply(asked, answer) {
             for change in reply.states {
                 let set = change.marks.iter().filter(|m| **m == 1).count();
-                prop_assert_eq!((change.marks.len(), change.values.rows), (rows, set));
-                valid(&change.values.columns, set, &spec.states[change.state as usize]);
+                if change.entries.is_none() {
+                    prop_assert_eq!((change.marks.len(), change.values.rows), (rows, set));
+                }
+                let puts = change.entries.as_ref().map(|e| {
+                    if let (Some(keys), Some(schema)) = (&e.map_keys, &spec.states[change.state as usize].map_key) {
+                        valid(&keys.columns, e.changes.len(), schema);
+                    }
+                    assert!(e.ordinals.iter().all(|o| (*o as usize) < rows));
+                    e.changes.iter().filter(|c| **c == 0).count()
+                });
+                let schema = &spec.states[change.state as usize].schema;
+                valid(&change.values.columns, puts.unwrap_or(set), schema);
             }
             prop_assert!(reply.timers.iter().all(|t| (t.ordinal as usize) < rows));
         }

@@ -28,7 +28,9 @@ fn graph(len: u32, operators: u32) -> String {
         store(28, "i32.const 0"),
         store(32, "i32.const 2048"),
         store(36, "i32.const 0"),
-        store64(40, "i64.const 99"),
+        store(40, "i32.const 0"),
+        store(48, "i32.const 0"),
+        store64(56, "i64.const 99"),
     ]
     .concat()
 }

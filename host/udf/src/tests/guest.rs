@@ -13,8 +13,8 @@ const ANSWER: u32 = 256;
 /// (export, its core parameters)
 const EXPORTS: [(&str, &str); 9] = [
     ("graph@0.1.0#describe", "i32 i32"),
-    ("function@0.1.0#open", "i32 i32 i32 i32 i32 i32 i64"),
-    ("function@0.1.0#prepare", "i32 i32 i32 i32"),
+    ("function@0.1.0#open", "i32 i32 i32 i32 i32 i32 i64 i32"),
+    ("function@0.1.0#prepare", "i32 i32 i32 i32 i32"),
     (
         "function@0.1.0#transform",
         "i32 i64 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32",
@@ -168,6 +168,8 @@ pub(crate) fn output(rows: &str, values: &str, width: u32) -> String {
         word(536, "i32.const 640"),
         word(540, "i32.const 1"),
         word(544, "i32.const 0"),
+        word(556, "i32.const 0"),
+        word(568, "i32.const 0"),
         word(640, "i32.const 0"),
         word(652, "i32.const 0"),
         word(664, "i32.const 1"),

@@ -59,6 +59,7 @@ fn graph() -> JobGraph {
         view: price,
         produces: vec![],
         times: false,
+        watermarks: false,
     };
     JobGraph {
         name: "j".into(),
@@ -70,6 +71,8 @@ fn graph() -> JobGraph {
         ],
         edges: vec![edge(0, 1), edge(1, 2), edge(2, 3)],
         params: vec![],
+        parallelism: None,
+        max_parallelism: None,
     }
 }
 
