@@ -7,8 +7,11 @@
 //! [`write`](KeyedState::write) all changes at once, [`forget`](KeyedState::forget) what has become empty. State of an
 //! operator instead of a key is that of the one key that has no fields.
 
+mod expiry;
 mod heap;
 mod keys;
+mod rows;
+mod show;
 mod values;
 
 use arrow_array::ArrayRef;
@@ -20,8 +23,11 @@ use pelton_model::time::ProcessingTime;
 use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
 
+pub use expiry::Expiry;
 pub use heap::HeapState;
 pub use keys::{KeyIndex, RowSet, Touched};
+pub use rows::EncodedRows;
+pub use show::key_text;
 pub use values::ValueStore;
 
 use crate::function::{Entries, Lists, Slots, StateChange};
@@ -94,13 +100,8 @@ pub trait KeyedState: Send {
 
     /// The maps of a prefix of these slots, at least one, of at most about so many bytes, each whole if it has at most
     /// `each_max` bytes, else [`TOO_MANY`](crate::function::TOO_MANY).
-    fn maps(
-        &mut self,
-        state: u32,
-        slots: &[u32],
-        each_max: usize,
-        bytes: usize,
-    ) -> Result<Entries>;
+    fn maps(&mut self, state: u32, slots: &[u32], each_max: usize, bytes: usize)
+    -> Result<Entries>;
 
     /// At most so many entries of the map under a slot, from the one after `after` on; of a list with map keys, these.
     fn scan(
@@ -122,7 +123,7 @@ pub trait KeyedState: Send {
     /// keys. Called between batches, when no slot is in use; also cleans up some of what has expired.
     fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()>;
 
-    /// The keys with the most bytes, as text, with their bytes: for a message.
+    /// The keys with the most bytes, as text, with their bytes, the most first: for a message.
     fn largest(&mut self, count: usize) -> Result<Vec<(String, u64)>>;
 
     /// Keys held in memory.
@@ -152,10 +153,36 @@ pub fn check_bytes(bytes: u64, limits: &Limits) -> Result<()> {
     if bytes <= limits.state_bytes {
         return Ok(());
     }
+    Err(over_limit(bytes, limits))
+}
+
+/// Refuses state beyond the limit, and names its largest keys. `more`: bytes that belong to it and lie elsewhere.
+pub fn check_keyed(state: &mut dyn KeyedState, more: u64, limits: &Limits) -> Result<()> {
+    let bytes = state.bytes() + more;
+    if bytes <= limits.state_bytes {
+        return Ok(());
+    }
+    let largest = state.largest(LARGEST)?;
+    let named: Vec<String> = largest
+        .iter()
+        .map(|(key, bytes)| format!("{key} ({bytes} bytes)"))
+        .collect();
+    let error = over_limit(bytes, limits);
+    Err(if named.is_empty() {
+        error
+    } else {
+        error.at("largest keys", named.join(" "))
+    })
+}
+
+/// Keys that a message names.
+const LARGEST: usize = 3;
+
+fn over_limit(bytes: u64, limits: &Limits) -> Error {
     let message = format!(
         "the state has {bytes} bytes, more than the {} that state-bytes allows",
         limits.state_bytes
     );
-    Err(Error::new(ErrorCode::StateLimit, message)
-        .help("raise it with --limit state-bytes=N, or keep less under each key"))
+    Error::new(ErrorCode::StateLimit, message)
+        .help("raise it with --limit state-bytes=N, or keep less under each key")
 }

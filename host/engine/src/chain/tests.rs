@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use arrow_array::TimestampMillisecondArray;
 use pelton_model::batch::Batch;
-use pelton_model::graph::{Timestamps, Watermarks};
+use pelton_model::graph::{Emit, Times, Timestamps, Watermarks};
 use pelton_model::schema::{DataType, Field, Schema};
 
 use super::*;
@@ -51,9 +51,11 @@ fn fixture(two_inputs: bool) -> Fixture {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let schema = Schema::new(vec![Field::new("t", DataType::Timestamp)]);
     let spec = Timestamps {
-        field: Some("t".into()),
+        times: Times::Field("t".into()),
         watermarks: Watermarks::Bounded(10),
+        emit: Emit::Batch,
         idle_ms: Some(50),
+        drift_ms: None,
     };
     let inner = |node, input, channel| {
         vec![vec![Target::Inner(Entry {
@@ -71,7 +73,7 @@ fn fixture(two_inputs: bool) -> Fixture {
     };
     let stamps = || {
         Some(
-            Box::new(TimestampsOperator::new(&spec, &schema, &schema).unwrap())
+            Box::new(TimestampsOperator::new(&spec, &schema, &schema, false).unwrap())
                 as Box<dyn Operator>,
         )
     };

@@ -1,11 +1,16 @@
 //! A user's function with keyed state and timers.
 //!
-//! A batch's keys are deduped, the values of their states shipped with the rows, and what the call returns is applied:
-//! states, timers, output. A call may consume a prefix of what it got; the rest comes again. A key whose states are
-//! all empty and that has no timer is forgotten.
+//! A batch's keys are deduped, the values of their eager states shipped with the rows, all others lent for the time of
+//! the call, and what the call returns is applied: states, timers, output. A call may consume a prefix of what it got;
+//! the rest comes again. A key whose states are all empty and that has no timer is forgotten.
+//!
+//! Rows of an input without a key see the operator's state alone, those of a broadcast input change broadcast state
+//! alone; neither sets timers.
 //!
 //! A timer that is set at or below the current watermark fires when the watermark advances next; one set by a timer
 //! that fires now, before the watermark is forwarded. Processing-time timers do not fire at the end of the input.
+
+mod stores;
 
 use std::sync::atomic::Ordering;
 
@@ -20,13 +25,15 @@ use pelton_model::{Error, ErrorCode, Result};
 
 use super::output::{From, assemble};
 use crate::function::{
-    DueTimers, KeyedReply, KeyedRows, OutputRows, Rows, Segment, SegmentSpec, TimerChange,
+    DueTimers, KeyedReply, KeyedRows, OutputRows, Rows, Segment, SegmentSpec, Slots, TimerChange,
 };
 use crate::operator::{Context, Operator, Wakeup};
-use crate::state::{KeyedState, StateBackend, StateOwner, Touched, check_bytes};
+use crate::state::{StateBackend, StateOwner, StateTime, Touched};
 use crate::timer::{Timer, Timers};
+use stores::{Stores, Way, split};
 
-/// The most bytes of state that are shipped with one call; a single key's may be more.
+/// The most bytes of state that are shipped with one call, and of one answer to what it asks for; a single key's may be
+/// more.
 pub const SHIPPED_BYTES_MAX: usize = 4 << 20;
 
 /// Calls of timers after which firing hands back to the task, so that what is in flight stays bounded and a stop is
@@ -36,7 +43,8 @@ const CALLS_A_STEP: usize = 64;
 /// The operator.
 pub struct ProcessOperator {
     inputs: Vec<Input>,
-    state: Box<dyn KeyedState>,
+    /// Away while it is lent to a call.
+    stores: Option<Box<Stores>>,
     may_set_timers: bool,
     event: Timers,
     processing: Timers,
@@ -63,6 +71,7 @@ pub struct StatePlace<'a> {
 }
 
 struct Input {
+    way: Way,
     view: Projection,
     key: Vec<usize>,
     spec: SegmentSpec,
@@ -80,7 +89,7 @@ impl Input {
 
 impl ProcessOperator {
     /// `inputs` are the pruned schemas of the streams into it, `declared` those of its outputs; `place` is where its
-    /// state is kept. Errors: a field that is not there, a broadcast input.
+    /// state is kept. Errors: a field that is not there; what the backend refuses.
     pub fn new(
         spec: &Process,
         name: &str,
@@ -88,73 +97,48 @@ impl ProcessOperator {
         declared: &[Schema],
         place: &StatePlace<'_>,
     ) -> Result<Self> {
-        let mut key: Vec<Field> = Vec::new();
+        let key = key_fields(spec, inputs)?;
+        let streams = |schema: (usize, &Schema)| ((0, schema.0 as u32), schema.1.clone());
+        let outputs: Vec<_> = declared.iter().enumerate().map(streams).collect();
         let mut all = Vec::new();
-        for (input, schema) in spec.inputs.iter().zip(inputs) {
-            if input.broadcast || input.key.is_empty() {
-                let message = "a keyed function with a broadcast input is not served";
-                return Err(Error::new(ErrorCode::GraphInvalid, message)
-                    .help("send the broadcast rows through a keyed input"));
-            }
-            let ordinals = input
-                .key
-                .iter()
-                .map(|k| {
-                    schema
-                        .index_of(k)
-                        .ok_or_else(|| Error::bug(format!("key field '{k}' is not in the stream")))
-                })
-                .collect::<Result<Vec<_>>>()?;
-            let fields: Vec<Field> = ordinals
-                .iter()
-                .filter_map(|o| schema.fields.get(*o))
-                .cloned()
-                .collect();
-            // A key may be null where it may be in any of the inputs.
-            if key.is_empty() {
-                key = fields;
-            } else {
-                key.iter_mut()
-                    .zip(&fields)
-                    .for_each(|(k, f)| k.nullable |= f.nullable);
-            }
-            all.push((
-                Projection::new(schema, &input.view)?,
-                ordinals,
-                input.view.clone(),
-            ));
-        }
-        let streams = |schema: &(usize, &Schema)| ((0, schema.0 as u32), schema.1.clone());
-        let outputs: Vec<_> = declared.iter().enumerate().map(|s| streams(&s)).collect();
-        let inputs = all
-            .into_iter()
-            .zip(0..)
-            .map(|((view, ordinals, schema), number)| Input {
-                view,
-                key: ordinals,
-                spec: SegmentSpec {
-                    functions: vec![spec.function],
-                    names: vec![name.to_owned()],
-                    number,
-                    input: schema,
-                    outputs: outputs.clone(),
-                    key: key.clone(),
-                    states: spec.states.clone(),
-                    accumulator: None,
-                },
-                segment: None,
-            })
-            .collect();
-        Ok(Self {
-            inputs,
-            state: place.backend.keyed(&StateOwner {
-                uid: place.uid.to_owned(),
-                task: place.task,
-                key,
+        for (number, (input, schema)) in spec.inputs.iter().zip(inputs).enumerate() {
+            let segment = SegmentSpec {
+                functions: vec![spec.function],
+                names: vec![name.to_owned()],
+                number: number as u32,
+                input: input.view.clone(),
+                outputs: outputs.clone(),
+                key: key.clone(),
                 states: spec.states.clone(),
-                key_groups: place.key_groups,
-                max_parallelism: place.max_parallelism,
-            })?,
+                accumulator: None,
+            };
+            all.push(Input {
+                way: match input.broadcast {
+                    true => Way::Broadcast,
+                    false if input.key.is_empty() => Way::Unkeyed,
+                    false => Way::Keyed,
+                },
+                view: Projection::new(schema, &input.view)?,
+                key: input
+                    .key
+                    .iter()
+                    .filter_map(|k| schema.index_of(k))
+                    .collect(),
+                spec: segment,
+                segment: None,
+            });
+        }
+        let keyed = place.backend.keyed(&StateOwner {
+            uid: place.uid.to_owned(),
+            task: place.task,
+            key,
+            states: split(&spec.states).0,
+            key_groups: place.key_groups,
+            max_parallelism: place.max_parallelism,
+        })?;
+        Ok(Self {
+            inputs: all,
+            stores: Some(Box::new(Stores::new(&spec.states, keyed)?)),
             may_set_timers: spec.timers,
             event: Timers::default(),
             processing: Timers::default(),
@@ -170,47 +154,49 @@ impl ProcessOperator {
             .inputs
             .get_mut(number as usize)
             .ok_or_else(|| Error::bug("a batch for an input that is not there"))?;
-        let segment = input.segment(cx)?;
-        let key = input
+        let (segment, way) = (input.segment(cx)?, input.way);
+        let key: Vec<_> = input
             .key
             .iter()
             .filter_map(|o| part.columns().get(*o))
             .cloned()
-            .collect::<Vec<_>>();
-        let columns = input.view.apply(part.columns())?;
-        let mut touched = std::mem::take(&mut self.touched);
-        self.state.touch(&key, part.len(), &mut touched)?;
-        let keys = self.state.affordable(&touched.slots, SHIPPED_BYTES_MAX);
-        let rows = touched
-            .first_rows
-            .get(keys)
-            .map_or(part.len(), |r| *r as usize);
-        let slots = touched.slots.get(..keys).unwrap_or_default();
-        let states = self.state.read(slots)?;
-        let part = part.slice(0, rows);
-        let sliced: Vec<_> = columns
-            .iter()
-            .map(|c| {
-                if c.len() == rows {
-                    c.clone()
-                } else {
-                    c.slice(0, rows)
-                }
-            })
             .collect();
+        let mut columns = input.view.apply(part.columns())?;
+        let stores = home(&mut self.stores)?;
+        stores.keyed.at(time(cx));
+        let mut rows = part.len();
+        match way {
+            Way::Keyed => {
+                stores.keyed.touch(&key, rows, &mut self.touched)?;
+                let slots = &self.touched.slots;
+                let keys = stores.keyed.affordable(slots, SHIPPED_BYTES_MAX);
+                let first = self.touched.first_rows.get(keys);
+                rows = first.map_or(rows, |r| *r as usize);
+            }
+            Way::Unkeyed => set_one_key(&mut self.touched, rows),
+            Way::Broadcast => set_one_key(&mut self.touched, 0),
+        }
+        if rows < part.len() {
+            columns.iter_mut().for_each(|c| *c = c.slice(0, rows));
+        }
+        let part = part.slice(0, rows);
+        let (keys, states) = self.shipped(way, rows)?;
         let call = KeyedRows {
             input: number,
             rows: Rows {
                 rows,
-                columns: &sliced,
+                columns: &columns,
                 times: part.times(),
                 kinds: part.kinds(),
             },
-            ordinals: touched.ordinals.get(..rows).unwrap_or_default(),
-            keys: &self.state.keys(slots)?,
+            ordinals: self.touched.ordinals.get(..rows).unwrap_or_default(),
+            keys: &keys,
             states: &states,
         };
-        let reply = cx.functions.process(segment, cx.moment(), &call, &mut None)?;
+        let moment = cx.moment();
+        let reply = Stores::lend(&mut self.stores, |lent| {
+            cx.functions.process(segment, moment, &call, lent)
+        })?;
         let done = reply.consumed;
         if done == 0 || done > rows {
             return Err(Error::new(
@@ -218,28 +204,59 @@ impl ProcessOperator {
                 format!("a function consumed {done} of {rows} rows"),
             ));
         }
-        let parent =
-            Batch::new(Vec::new(), done)?.with_times(part.times().map(|t| t.slice(0, done)))?;
-        self.apply(reply, slots, &parent, cx)?;
-        self.forget(&touched.slots);
-        self.touched = touched;
+        let parent = Batch::new(Vec::new(), done)?
+            .with_times(part.times().map(|t| t.slice(0, done)))?
+            .with_kinds(part.kinds().map(|k| k.slice(0, done)))?;
+        self.apply(way, reply, &parent, cx)?;
+        if way == Way::Keyed {
+            let seen = self
+                .touched
+                .first_rows
+                .partition_point(|r| (*r as usize) < done);
+            let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
+            let slots = self.touched.slots.get(..seen).unwrap_or_default();
+            stores.keyed.forget(slots, &|slot| has_timer(timers, slot));
+        }
         Ok(done)
+    }
+
+    /// The keys of a call over so many rows, and the values of their eager states. The stores remember the slots.
+    fn shipped(&mut self, way: Way, rows: usize) -> Result<(Slots, Vec<Slots>)> {
+        let stores = home(&mut self.stores)?;
+        stores.slots.clear();
+        if way == Way::Keyed {
+            let first_rows = &self.touched.first_rows;
+            let keys = first_rows.partition_point(|r| (*r as usize) < rows);
+            let slots = self.touched.slots.get(..keys).unwrap_or_default();
+            stores.slots.extend_from_slice(slots);
+            return Ok((stores.keyed.keys(slots)?, stores.keyed.read(slots)?));
+        }
+        let rows = usize::from(way == Way::Unkeyed);
+        let keys = Slots {
+            rows,
+            present: None,
+            columns: Vec::new(),
+        };
+        Ok((keys, stores.nothing(rows)))
     }
 
     /// What a call returned takes effect.
     fn apply(
         &mut self,
+        way: Way,
         reply: KeyedReply,
-        slots: &[u32],
         parent: &Batch,
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        self.state.write(slots, &reply.states)?;
-        if !self.may_set_timers && !reply.timers.is_empty() {
-            return Err(Error::new(
-                ErrorCode::BadReply,
-                "a function that declares no timers set one",
-            ));
+        let stores = home(&mut self.stores)?;
+        stores.write(way, reply.states)?;
+        if !reply.timers.is_empty() && (!self.may_set_timers || way != Way::Keyed) {
+            let why = if self.may_set_timers {
+                "rows without a key set a timer"
+            } else {
+                "a function that declares no timers set one"
+            };
+            return Err(Error::new(ErrorCode::BadReply, why));
         }
         for TimerChange {
             ordinal,
@@ -248,7 +265,7 @@ impl ProcessOperator {
             processing_time,
         } in reply.timers
         {
-            let slot = *slots.get(ordinal as usize).ok_or_else(|| {
+            let slot = *stores.slots.get(ordinal as usize).ok_or_else(|| {
                 Error::new(ErrorCode::BadReply, "a timer names a key that is not there")
             })?;
             let timers = if processing_time {
@@ -269,20 +286,20 @@ impl ProcessOperator {
             })?;
             emit_made(rows, columns, parent, cx)?;
         }
-        check_bytes(
-            self.state.bytes() + self.event.bytes() + self.processing.bytes(),
-            cx.limits,
-        )
+        stores.check(self.event.bytes() + self.processing.bytes(), cx.limits)
     }
 
-    fn forget(&mut self, slots: &[u32]) {
-        let (event, processing) = (&self.event, &self.processing);
-        self.state
-            .forget(slots, &|slot| event.has(slot) || processing.has(slot));
+    /// Between calls: the state makes room, and drops what has expired.
+    fn tidy(&mut self, cx: &Context<'_>) -> Result<()> {
+        let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
+        stores.keyed.tidy(&|slot| has_timer(timers, slot))?;
+        let entries = &cx.metrics.state_entries;
+        entries.store(stores.keyed.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Fires timers at or below `now` until none remains (of processing time: none that was there before).
-    /// Fires due timers, at most so many calls of them. Whether none is left.
+    /// Fires timers at or below `now`, at most so many calls of them, until none remains (of processing time: none that was
+    /// there before). Whether none is left.
     fn fire(
         &mut self,
         processing_time: bool,
@@ -313,9 +330,9 @@ impl ProcessOperator {
             self.fire_some(processing_time, &due, cx)?;
             calls += 1;
         };
-        cx.metrics
-            .state_entries
-            .store(self.state.len() as u64, Ordering::Relaxed);
+        if calls > 0 {
+            self.tidy(cx)?;
+        }
         Ok(done)
     }
 
@@ -335,23 +352,28 @@ impl ProcessOperator {
         due: &[Timer],
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let segment = self
-            .inputs
-            .first_mut()
-            .ok_or_else(|| Error::bug("a keyed function without an input"))?
+        let keyed = self.inputs.iter_mut().find(|i| i.way == Way::Keyed);
+        let segment = keyed
+            .ok_or_else(|| Error::bug("timers without an input that has keys"))?
             .segment(cx)?;
-        let slots: Vec<u32> = due.iter().map(|t| t.slot).collect();
-        let fit = self.state.affordable(&slots, SHIPPED_BYTES_MAX);
-        let slots = slots.get(..fit).unwrap_or_default();
+        let stores = home(&mut self.stores)?;
+        stores.keyed.at(time(cx));
+        stores.slots.clear();
+        stores.slots.extend(due.iter().map(|t| t.slot));
+        let fit = stores.keyed.affordable(&stores.slots, SHIPPED_BYTES_MAX);
+        stores.slots.truncate(fit);
         let times: Vec<i64> = due.iter().take(fit).map(|t| t.time).collect();
-        let states = self.state.read(slots)?;
+        let states = stores.keyed.read(&stores.slots)?;
         let call = DueTimers {
-            keys: &self.state.keys(slots)?,
+            keys: &stores.keyed.keys(&stores.slots)?,
             times: &times,
             processing_time,
             states: &states,
         };
-        let reply = cx.functions.on_timers(segment, cx.moment(), &call, &mut None)?;
+        let moment = cx.moment();
+        let reply = Stores::lend(&mut self.stores, |lent| {
+            cx.functions.on_timers(segment, moment, &call, lent)
+        })?;
         let done = reply.consumed;
         if done == 0 || done > fit {
             return Err(Error::new(
@@ -369,10 +391,57 @@ impl ProcessOperator {
         let times =
             (!processing_time).then(|| times.get(..done).unwrap_or_default().to_vec().into());
         let parent = Batch::new(Vec::new(), done)?.with_times(times)?;
-        self.apply(reply, slots, &parent, cx)?;
-        self.forget(slots.get(..done).unwrap_or_default());
+        self.apply(Way::Keyed, reply, &parent, cx)?;
+        let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
+        let slots = stores.slots.get(..done).unwrap_or_default();
+        stores.keyed.forget(slots, &|slot| has_timer(timers, slot));
         Ok(())
     }
+}
+
+/// The key's fields; one may be null where it may be in any of the inputs. Errors: a field that is not there.
+fn key_fields(spec: &Process, inputs: &[Schema]) -> Result<Vec<Field>> {
+    let mut key: Vec<Field> = Vec::new();
+    for (input, schema) in spec.inputs.iter().zip(inputs) {
+        let field = |k: &String| {
+            let field = schema.field(k).cloned();
+            field.ok_or_else(|| Error::bug(format!("key field '{k}' is not in the stream")))
+        };
+        let fields = input.key.iter().map(field).collect::<Result<Vec<_>>>()?;
+        if key.is_empty() {
+            key = fields;
+        } else {
+            key.iter_mut()
+                .zip(&fields)
+                .for_each(|(k, f)| k.nullable |= f.nullable);
+        }
+    }
+    Ok(key)
+}
+
+fn home(stores: &mut Option<Box<Stores>>) -> Result<&mut Stores> {
+    stores
+        .as_deref_mut()
+        .ok_or_else(|| Error::bug("the state was lost in a call that failed"))
+}
+
+fn has_timer(timers: (&Timers, &Timers), slot: u32) -> bool {
+    timers.0.has(slot) || timers.1.has(slot)
+}
+
+fn time(cx: &Context<'_>) -> StateTime {
+    StateTime {
+        processing_time: cx.now,
+        watermark: cx.watermark,
+    }
+}
+
+/// So many rows without a key: they stand under ordinal 0.
+fn set_one_key(touched: &mut Touched, rows: usize) {
+    touched.slots.clear();
+    touched.first_rows.clear();
+    touched.ordinals.clear();
+    touched.ordinals.resize(rows, 0);
 }
 
 /// Emits rows of which a function made all columns.
@@ -417,10 +486,7 @@ impl Operator for ProcessOperator {
                 batch.len()
             };
         }
-        cx.metrics
-            .state_entries
-            .store(self.state.len() as u64, Ordering::Relaxed);
-        Ok(())
+        self.tidy(cx)
     }
 
     fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {

@@ -1,18 +1,294 @@
-//! State in memory.
+//! State in memory: an index of keys, and for each state what it has by slot.
+//!
+//! Where values expire, each has a stamp. What has expired is not read any more; it is removed when its key is next
+//! touched, and by a sweep through all slots that goes on a little at each [`tidy`](KeyedState::tidy). Values that are
+//! shipped with a batch count as read.
+
+mod lists;
+mod maps;
+mod packed;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use arrow_array::ArrayRef;
+use arrow_buffer::BooleanBuffer;
 use pelton_model::graph::StateSpec;
 use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::{KeyIndex, KeyedState, StateTime, Touched, ValueStore};
-use crate::function::{Entries, Lists, Slots, StateChange};
+use super::rows::misfit;
+use super::{EncodedRows, Expiry, KeyIndex, KeyedState, StateTime, Touched, ValueStore, key_text};
+use crate::function::{Entries, EntryChange, EntryChanges, Lists, Mark, Slots, StateChange};
+use lists::ListStore;
+use maps::MapStore;
 
-/// State in memory: an index of keys, and for each state its values by slot.
+/// The most bytes that one read gives: less than what an array of strings can hold.
+const READ_BYTES_MAX: usize = 1 << 30;
+/// The most bytes of one answer of entries, beyond the first.
+const SCAN_BYTES_MAX: usize = 4 << 20;
+/// Slots that one step of the sweep looks at, beside one for each that was touched.
+const SWEPT: usize = 64;
+
+/// State in memory.
 #[derive(Debug)]
 pub struct HeapState {
+    key: Vec<Field>,
     index: KeyIndex,
-    states: Vec<ValueStore>,
+    states: Vec<Store>,
+    /// Whether values expire in any state.
+    expires: bool,
+    /// Where the sweep goes on, and keys touched since its last step.
+    swept: u32,
+    touched: usize,
+}
+
+/// What a state has, by slot.
+#[derive(Debug)]
+enum Store {
+    Values(Values),
+    Lists(ListStore),
+    Maps(MapStore),
+}
+
+impl Store {
+    fn new(spec: &StateSpec) -> Self {
+        if spec.map_key.is_some() {
+            Self::Maps(MapStore::new(spec))
+        } else if spec.kind.is_list() {
+            Self::Lists(ListStore::new(spec))
+        } else {
+            Self::Values(Values {
+                eager: spec.is_eager(),
+                values: ValueStore::new(&spec.schema),
+                expiry: spec.ttl.map(Expiry::new),
+                stamps: Vec::new(),
+            })
+        }
+    }
+
+    fn has(&self, slot: u32) -> bool {
+        match self {
+            Self::Values(v) => v.values.has(slot),
+            Self::Lists(l) => l.has(slot),
+            Self::Maps(m) => m.has(slot),
+        }
+    }
+
+    fn size_of(&self, slot: u32) -> usize {
+        match self {
+            Self::Values(v) if v.values.has(slot) => v.values.size_of(slot),
+            Self::Values(_) => 0,
+            Self::Lists(l) => l.size_of(slot),
+            Self::Maps(m) => m.size_of(slot),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Values(v) => v.values.bytes() + v.stamps.capacity() as u64 * 8,
+            Self::Lists(l) => l.bytes(),
+            Self::Maps(m) => m.bytes(),
+        }
+    }
+
+    fn expiry(&mut self) -> Option<&mut Expiry> {
+        match self {
+            Self::Values(v) => v.expiry.as_mut(),
+            Self::Lists(l) => l.expiry.as_mut(),
+            Self::Maps(m) => m.expiry.as_mut(),
+        }
+    }
+
+    /// Removes what has expired under a slot; of a large map, nothing.
+    fn expire(&mut self, slot: u32) {
+        match self {
+            Self::Values(v) => v.expire(slot),
+            Self::Lists(l) => l.expire(slot),
+            Self::Maps(m) => m.expire(slot),
+        }
+    }
+
+    /// Removes some of what has expired under a slot; whether all was looked at.
+    fn sweep(&mut self, slot: u32) -> bool {
+        match self {
+            Self::Maps(m) => m.sweep(slot),
+            other => {
+                other.expire(slot);
+                true
+            }
+        }
+    }
+
+    fn write(&mut self, slots: &[u32], change: &StateChange) -> Result<()> {
+        match (self, &change.entries) {
+            (Self::Values(v), None) => v.write(slots, change),
+            (Self::Values(_), Some(_)) => Err(misfit()),
+            (_, None) if change.marks.is_empty() => Ok(()),
+            (_, None) => Err(misfit()),
+            (Self::Lists(l), Some(entries)) => write_list(l, slots, entries, &change.values),
+            (Self::Maps(m), Some(entries)) => write_map(m, slots, entries, &change.values),
+        }
+    }
+}
+
+/// Values, one a slot.
+#[derive(Debug)]
+struct Values {
+    eager: bool,
+    values: ValueStore,
+    expiry: Option<Expiry>,
+    /// By slot, where values expire.
+    stamps: Vec<i64>,
+}
+
+impl Values {
+    fn read(&mut self, slots: &[u32]) -> Result<Slots> {
+        let Some(expiry) = self.expiry else {
+            return self.values.gather(slots);
+        };
+        if expiry.renews() {
+            for slot in slots {
+                if let Some(stamp) = self.stamps.get_mut(*slot as usize)
+                    && !expiry.is_over(*stamp)
+                {
+                    *stamp = expiry.stamp();
+                }
+            }
+        }
+        let mut got = self.values.gather(slots)?;
+        let hidden = |slot: &u32| {
+            let stamp = self.stamps.get(*slot as usize);
+            stamp.is_some_and(|stamp| expiry.hides(*stamp))
+        };
+        if slots.iter().any(hidden) {
+            let had = |i: usize| got.present.as_ref().is_none_or(|p| p.value(i));
+            let seen = |i: usize| slots.get(i).is_some_and(|s| had(i) && !hidden(s));
+            got.present = Some(BooleanBuffer::collect_bool(slots.len(), seen));
+        }
+        Ok(got)
+    }
+
+    fn write(&mut self, slots: &[u32], change: &StateChange) -> Result<()> {
+        self.values.scatter(slots, &change.marks, &change.values)?;
+        if let Some(expiry) = &self.expiry {
+            for (slot, mark) in slots.iter().zip(&change.marks) {
+                if *mark == Mark::Set as u8 {
+                    let slot = *slot as usize;
+                    if self.stamps.len() <= slot {
+                        self.stamps.resize(slot + 1, i64::MIN);
+                    }
+                    if let Some(stamp) = self.stamps.get_mut(slot) {
+                        *stamp = expiry.stamp();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, slot: u32) {
+        if let (Some(expiry), Some(stamp)) = (&self.expiry, self.stamps.get(slot as usize))
+            && expiry.is_over(*stamp)
+        {
+            self.values.clear(slot);
+        }
+    }
+}
+
+fn write_list(
+    list: &mut ListStore,
+    slots: &[u32],
+    entries: &EntryChanges,
+    values: &Slots,
+) -> Result<()> {
+    if entries.map_keys.is_some() {
+        return Err(misfit());
+    }
+    let values = EncodedRows::new(list.fields(), values)?;
+    let mut next = 0;
+    for (change, slot) in changes(slots, entries, values.len())? {
+        match change {
+            EntryChange::Put => {
+                list.push(slot, values.row(next));
+                next += 1;
+            }
+            EntryChange::Clear => list.clear(slot),
+            EntryChange::Remove => return Err(misfit()),
+        }
+    }
+    Ok(())
+}
+
+fn write_map(
+    map: &mut MapStore,
+    slots: &[u32],
+    entries: &EntryChanges,
+    values: &Slots,
+) -> Result<()> {
+    let keys = entries.map_keys.as_ref().ok_or_else(misfit)?;
+    if keys.rows != entries.changes.len() {
+        return Err(misfit());
+    }
+    let missing = |row: usize| keys.present.as_ref().is_some_and(|p| !p.value(row));
+    let (encoded, values) = (map.keys(keys)?, EncodedRows::new(map.fields(), values)?);
+    let (mut next, mut scratch) = (0, Vec::new());
+    for (row, (change, slot)) in changes(slots, entries, values.len())?.enumerate() {
+        match change {
+            EntryChange::Clear => map.clear(slot),
+            _ if missing(row) => return Err(misfit()),
+            EntryChange::Put => {
+                map.put(slot, encoded.row(row), values.row(next), &mut scratch);
+                next += 1;
+            }
+            EntryChange::Remove => map.remove(slot, encoded.row(row)),
+        }
+    }
+    Ok(())
+}
+
+/// Each change and its slot. Errors: `BadReply` where lengths don't agree, or an ordinal or a change is none.
+fn changes<'a>(
+    slots: &'a [u32],
+    entries: &'a EntryChanges,
+    values: usize,
+) -> Result<impl Iterator<Item = (EntryChange, u32)> + 'a> {
+    let put = |c: &&u8| **c == EntryChange::Put as u8;
+    let is_change = |c: &u8| *c <= EntryChange::Clear as u8;
+    let is_key = |o: &u32| (*o as usize) < slots.len();
+    if entries.ordinals.len() != entries.changes.len()
+        || entries.changes.iter().filter(put).count() != values
+        || !entries.changes.iter().all(is_change)
+        || !entries.ordinals.iter().all(is_key)
+    {
+        return Err(misfit());
+    }
+    let change = |c: &u8| match *c {
+        0 => EntryChange::Put,
+        1 => EntryChange::Remove,
+        _ => EntryChange::Clear,
+    };
+    let slot = |o: &u32| slots.get(*o as usize).copied().unwrap_or_default();
+    Ok(entries
+        .changes
+        .iter()
+        .map(change)
+        .zip(entries.ordinals.iter().map(slot)))
+}
+
+fn another_kind() -> Error {
+    Error::new(
+        ErrorCode::BadReply,
+        "a state that is not there, or of another kind",
+    )
+}
+
+fn too_large(what: &str, bytes: usize) -> Error {
+    let message = format!(
+        "{what} has {bytes} bytes, more than the {READ_BYTES_MAX} that can be read at once"
+    );
+    Error::new(ErrorCode::StateLimit, message)
+        .help("keep less under each key, or a map, which is read in parts")
 }
 
 impl HeapState {
@@ -20,24 +296,43 @@ impl HeapState {
     #[must_use]
     pub fn new(key: Vec<Field>, states: &[StateSpec]) -> Self {
         Self {
-            index: KeyIndex::new(key, 0),
-            states: states.iter().map(|s| ValueStore::new(&s.schema)).collect(),
+            index: KeyIndex::new(key.clone(), 0),
+            key,
+            states: states.iter().map(Store::new).collect(),
+            expires: states.iter().any(|s| s.ttl.is_some()),
+            swept: 0,
+            touched: 0,
+        }
+    }
+
+    fn map(&mut self, state: u32) -> Result<&mut MapStore> {
+        match self.states.get_mut(state as usize) {
+            Some(Store::Maps(m)) => Ok(m),
+            _ => Err(another_kind()),
         }
     }
 }
 
-fn unserved<T>() -> Result<T> {
-    Err(Error::new(
-        ErrorCode::BadReply,
-        "a state is read as one of another kind",
-    ))
+/// As many map keys as slots.
+fn check_pairs(slots: &[u32], map_keys: &Slots) -> Result<()> {
+    if slots.len() == map_keys.rows && map_keys.present.is_none() {
+        return Ok(());
+    }
+    Err(misfit())
 }
 
 impl KeyedState for HeapState {
-    fn at(&mut self, _time: StateTime) {}
+    fn at(&mut self, time: StateTime) {
+        if self.expires {
+            let clocks = self.states.iter_mut().filter_map(Store::expiry);
+            clocks.for_each(|e| e.at(time));
+        }
+    }
 
     fn touch(&mut self, key: &[ArrayRef], rows: usize, touched: &mut Touched) -> Result<()> {
-        self.index.touch(key, rows, touched)
+        self.index.touch(key, rows, touched)?;
+        self.touched += touched.slots.len();
+        Ok(())
     }
 
     fn keys(&self, slots: &[u32]) -> Result<Slots> {
@@ -49,9 +344,11 @@ impl KeyedState for HeapState {
     }
 
     fn affordable(&self, slots: &[u32], bytes: usize) -> usize {
+        let eager: Vec<&ValueStore> = self.states.iter().filter_map(eager).collect();
         let mut sum = 0;
         let fits = |slot: &&u32| {
-            sum += self.states.iter().map(|s| s.size_of(**slot)).sum::<usize>();
+            sum += self.index.size_of(**slot);
+            sum += eager.iter().map(|s| s.size_of(**slot)).sum::<usize>();
             sum <= bytes
         };
         slots
@@ -63,75 +360,143 @@ impl KeyedState for HeapState {
     }
 
     fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>> {
-        self.states.iter().map(|s| s.gather(slots)).collect()
+        let values = self.states.iter_mut().filter_map(|s| match s {
+            Store::Values(v) if v.eager => Some(v),
+            _ => None,
+        });
+        values.map(|v| v.read(slots)).collect()
     }
 
-    fn values(&mut self, _state: u32, _slots: &[u32]) -> Result<Slots> {
-        unserved()
+    fn values(&mut self, state: u32, slots: &[u32]) -> Result<Slots> {
+        let Some(Store::Values(v)) = self.states.get_mut(state as usize) else {
+            return Err(another_kind());
+        };
+        let bytes = slots.iter().map(|s| v.values.size_of(*s)).sum();
+        if bytes > READ_BYTES_MAX {
+            return Err(too_large("what a call asks of a state", bytes));
+        }
+        v.read(slots)
     }
 
     fn lists(
         &mut self,
-        _state: u32,
-        _slots: &[u32],
-        _map_keys: Option<&Slots>,
-        _bytes: usize,
+        state: u32,
+        slots: &[u32],
+        map_keys: Option<&Slots>,
+        bytes: usize,
     ) -> Result<Lists> {
-        unserved()
+        match (self.states.get_mut(state as usize), map_keys) {
+            (Some(Store::Lists(l)), None) => l.read(slots, bytes),
+            (Some(Store::Maps(m)), Some(keys)) if m.of_lists => {
+                check_pairs(slots, keys)?;
+                m.lists(slots, keys, bytes)
+            }
+            _ => Err(another_kind()),
+        }
     }
 
-    fn map_values(&mut self, _state: u32, _slots: &[u32], _map_keys: &Slots) -> Result<Slots> {
-        unserved()
+    fn map_values(&mut self, state: u32, slots: &[u32], map_keys: &Slots) -> Result<Slots> {
+        let map = self.map(state)?;
+        if map.of_lists {
+            return Err(another_kind());
+        }
+        check_pairs(slots, map_keys)?;
+        map.values(slots, map_keys)
     }
 
     fn maps(
         &mut self,
-        _state: u32,
-        _slots: &[u32],
-        _each_max: usize,
-        _bytes: usize,
+        state: u32,
+        slots: &[u32],
+        each_max: usize,
+        bytes: usize,
     ) -> Result<Entries> {
-        unserved()
+        let map = self.map(state)?;
+        if map.of_lists {
+            return Err(another_kind());
+        }
+        map.whole(slots, each_max, bytes)
     }
 
     fn scan(
         &mut self,
-        _state: u32,
-        _slot: u32,
-        _after: Option<&Slots>,
-        _limit: usize,
+        state: u32,
+        slot: u32,
+        after: Option<&Slots>,
+        limit: usize,
     ) -> Result<Entries> {
-        unserved()
-    }
-
-    fn tidy(&mut self, _pinned: &dyn Fn(u32) -> bool) -> Result<()> {
-        Ok(())
-    }
-
-    fn largest(&mut self, _count: usize) -> Result<Vec<(String, u64)>> {
-        Ok(Vec::new())
+        if let Some(after) = after {
+            check_pairs(&[slot], after)?;
+        }
+        self.map(state)?.scan(slot, after, limit, SCAN_BYTES_MAX)
     }
 
     fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()> {
         for change in changes {
             let state = self.states.get_mut(change.state as usize);
-            let state = state.ok_or_else(|| {
-                Error::new(
-                    ErrorCode::BadReply,
-                    "a change names a state that is not there",
-                )
-            })?;
-            state.scatter(slots, &change.marks, &change.values)?;
+            state.ok_or_else(another_kind)?.write(slots, change)?;
         }
         Ok(())
     }
 
     fn forget(&mut self, slots: &[u32], pinned: &dyn Fn(u32) -> bool) {
         for slot in slots {
+            if self.expires {
+                self.states.iter_mut().for_each(|s| s.expire(*slot));
+            }
             if !self.states.iter().any(|s| s.has(*slot)) && !pinned(*slot) {
                 self.index.remove(*slot);
             }
         }
+    }
+
+    fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()> {
+        if !self.expires {
+            return Ok(());
+        }
+        let most = self.index.slots().min(SWEPT + self.touched);
+        self.touched = 0;
+        for _ in 0..most {
+            if self.swept as usize >= self.index.slots() {
+                self.swept = 0;
+            }
+            let slot = self.swept;
+            let had = self.states.iter().any(|s| s.has(slot));
+            if !had {
+                self.swept += 1;
+                continue;
+            }
+            let mut all = true;
+            for state in &mut self.states {
+                all &= state.sweep(slot);
+            }
+            if all {
+                if !self.states.iter().any(|s| s.has(slot)) && !pinned(slot) {
+                    self.index.remove(slot);
+                }
+                self.swept += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn largest(&mut self, count: usize) -> Result<Vec<(String, u64)>> {
+        let mut most = BinaryHeap::new();
+        for slot in 0..self.index.slots() as u32 {
+            let bytes: usize = self.states.iter().map(|s| s.size_of(slot)).sum();
+            if bytes > 0 {
+                most.push(Reverse((bytes + self.index.size_of(slot), slot)));
+                if most.len() > count {
+                    most.pop();
+                }
+            }
+        }
+        let most = most.into_sorted_vec();
+        let key = |Reverse((bytes, slot)): &Reverse<(usize, u32)>| {
+            let columns = self.index.columns(&[*slot])?;
+            Ok((key_text(&self.key, &columns, 0), *bytes as u64))
+        };
+        most.iter().map(key).collect()
     }
 
     fn len(&self) -> usize {
@@ -139,6 +504,16 @@ impl KeyedState for HeapState {
     }
 
     fn bytes(&self) -> u64 {
-        self.index.bytes() + self.states.iter().map(ValueStore::bytes).sum::<u64>()
+        self.index.bytes() + self.states.iter().map(Store::bytes).sum::<u64>()
     }
 }
+
+fn eager(store: &Store) -> Option<&ValueStore> {
+    match store {
+        Store::Values(v) if v.eager => Some(&v.values),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,43 @@ impl KeyIndex {
         }
     }
 
+    /// The bytes of a slot's key, if it is one of variable length; else 0.
+    #[must_use]
+    pub fn size_of(&self, slot: u32) -> usize {
+        match &self.table {
+            Table::Integers(_) => 0,
+            Table::Encoded(t) => t.bytes_of(slot).len(),
+        }
+    }
+
+    /// Appends the canonical encoding of a slot's key.
+    pub fn encoding(&self, slot: u32, out: &mut Vec<u8>) {
+        match &self.table {
+            Table::Integers(t) => {
+                let key = t.keys.get(slot as usize).copied().unwrap_or_default();
+                out.extend_from_slice(&(key ^ i64::MIN).to_be_bytes());
+            }
+            Table::Encoded(t) => out.extend_from_slice(t.bytes_of(slot)),
+        }
+    }
+
+    /// Bytes that so many more keys would take beside those [held](Self::bytes): while a table is moved to a larger
+    /// one, both are there.
+    #[must_use]
+    pub fn growth(&self, keys: usize) -> u64 {
+        match &self.table {
+            Table::Integers(t) => {
+                let need = t.len + keys;
+                let fresh = keys.saturating_sub(t.free.len()) * 8;
+                if need * 4 <= t.entries.len() * 3 {
+                    return fresh as u64;
+                }
+                ((need * 2).next_power_of_two() * 16 + fresh) as u64
+            }
+            Table::Encoded(_) => keys as u64 * 64,
+        }
+    }
+
     /// Frees the slot of a key that is there.
     pub fn remove(&mut self, slot: u32) {
         match &mut self.table {

@@ -13,8 +13,9 @@ use arrow_array::{Array, ArrayRef, PrimitiveArray};
 use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, ScalarBuffer};
 use pelton_model::encoding::{decode, encode};
 use pelton_model::schema::{DataType, Field, Schema};
-use pelton_model::{Error, ErrorCode, Result};
+use pelton_model::{Error, Result};
 
+use super::rows::misfit;
 use crate::function::{Mark, Slots};
 
 /// Values by slot.
@@ -51,24 +52,28 @@ impl ValueStore {
                 widths,
                 bytes: Vec::new(),
             },
-            None => {
-                let mut blank = Vec::new();
-                schema
-                    .fields
-                    .iter()
-                    .for_each(|f| write_blank(f, &mut blank));
-                Layout::Encoded {
-                    values: Vec::new(),
-                    bytes: 0,
-                    blank,
-                }
-            }
+            None => Layout::Encoded {
+                values: Vec::new(),
+                bytes: 0,
+                blank: Self::blank(schema),
+            },
         };
         Self {
             fields: schema.fields.clone(),
             layout,
             present: Vec::new(),
         }
+    }
+
+    /// The encoding of the least value, which stands where there is none.
+    #[must_use]
+    pub fn blank(schema: &Schema) -> Vec<u8> {
+        let mut blank = Vec::new();
+        schema
+            .fields
+            .iter()
+            .for_each(|f| write_blank(f, &mut blank));
+        blank
     }
 
     /// Whether a slot has a value.
@@ -284,14 +289,6 @@ impl ValueStore {
     }
 }
 
-fn misfit() -> Error {
-    Error::new(
-        ErrorCode::BadReply,
-        "values of a state don't fit its schema or its keys",
-    )
-}
-
-/// The encoding of the least value, which stands where there is none.
 fn write_blank(field: &Field, out: &mut Vec<u8>) {
     if field.nullable {
         out.push(0);
@@ -393,6 +390,7 @@ fn fixed_column(field: &Field, values: Buffer, len: usize) -> Result<ArrayRef> {
 mod tests {
     use super::*;
     use arrow_array::{Decimal128Array, Float64Array, Int64Array, StringArray};
+    use pelton_model::ErrorCode;
 
     fn check(schema: &Schema, first: Vec<ArrayRef>, second: Vec<ArrayRef>) {
         let mut store = ValueStore::new(schema);

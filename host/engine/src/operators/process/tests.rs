@@ -1,6 +1,7 @@
 use super::*;
-use crate::function::{Functions, Mark, Moment, Reply, Slots, StateChange};
+use crate::function::{Functions, Lent, Mark, Moment, Reply, Slots, StateChange};
 use crate::operator::{OperatorMetrics, Outbox};
+use crate::state::HeapBackend;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array};
@@ -50,6 +51,8 @@ fn output(parents: Vec<u32>, keys: Vec<i64>, sums: Vec<i64>) -> OutputRows {
         parents: Some(parents.into()),
         columns: vec![ints(keys), ints(sums)],
         times: None,
+        kinds: None,
+        watermarks: None,
     }
 }
 
@@ -61,7 +64,13 @@ impl Functions for Sums {
         );
         Ok(Segment(3))
     }
-    fn process(&mut self, _: Segment, _: Moment, call: &KeyedRows<'_>) -> Result<KeyedReply> {
+    fn process(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        call: &KeyedRows<'_>,
+        _: &mut Lent,
+    ) -> Result<KeyedReply> {
         self.calls += 1;
         let consumed = call.rows.rows.min(self.greedy);
         let keys = values(&call.keys.columns[0]);
@@ -102,11 +111,18 @@ impl Functions for Sums {
                 state: 0,
                 marks,
                 values: slots(set),
+                entries: None,
             }],
             timers,
         })
     }
-    fn on_timers(&mut self, _: Segment, _: Moment, call: &DueTimers<'_>) -> Result<KeyedReply> {
+    fn on_timers(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        call: &DueTimers<'_>,
+        _: &mut Lent,
+    ) -> Result<KeyedReply> {
         let consumed = call.times.len().min(self.greedy);
         let (keys, sums) = (
             values(&call.keys.columns[0]),
@@ -137,6 +153,7 @@ impl Functions for Sums {
             state: 0,
             marks,
             values: slots(vec![]),
+            entries: None,
         }];
         Ok(KeyedReply {
             consumed,
@@ -174,6 +191,16 @@ impl Functions for Sums {
     }
 }
 
+fn on_heap() -> StatePlace<'static> {
+    StatePlace {
+        backend: &HeapBackend,
+        uid: "op",
+        task: 0,
+        key_groups: KeyGroupRange { start: 0, end: 128 },
+        max_parallelism: 128,
+    }
+}
+
 fn operator() -> ProcessOperator {
     let field = |n: &str| Field::new(n, DataType::I64);
     let spec = Process {
@@ -189,7 +216,7 @@ fn operator() -> ProcessOperator {
             map_key: None,
             schema: Schema::new(vec![field("sum")]),
             lazy: false,
-            ttl_ms: None,
+            ttl: None,
         }],
         timers: true,
     };
@@ -198,6 +225,7 @@ fn operator() -> ProcessOperator {
         "sums",
         &[Schema::new(vec![field("k"), field("n")])],
         &[Schema::new(vec![field("k"), field("sum")])],
+        &on_heap(),
     )
     .unwrap()
 }
@@ -262,7 +290,7 @@ fn run(
             seen.extend((0..b.rows()).map(|i| (k[i], s[i], t[i])));
         }
     }
-    Ok((seen, op.state.len()))
+    Ok((seen, op.stores.as_ref().unwrap().keyed.len()))
 }
 
 /// The same, a row at a time over plain maps.
@@ -351,6 +379,7 @@ fn state_beyond_its_limit_is_refused() {
     };
     let error = run(&[(rows, 0)], 8192, 8192, &limits).unwrap_err();
     assert_eq!(error.code(), ErrorCode::StateLimit);
+    assert!(error.to_string().contains("largest keys [k="), "{error}");
 }
 
 #[test]
