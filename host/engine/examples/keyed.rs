@@ -13,7 +13,7 @@ use std::time::Instant;
 use arrow_array::{ArrayRef, Int64Array};
 use pelton_engine::function::Slots;
 use pelton_engine::operator::{Context, NoFunctions, Operator, OperatorMetrics, Outbox};
-use pelton_engine::operators::window::WindowOperator;
+use pelton_engine::operators::window;
 use pelton_engine::state::{KeyIndex, Touched, ValueStore};
 use pelton_model::batch::Batch;
 use pelton_model::graph::{WindowFunction, WindowSpec, WindowValue};
@@ -42,14 +42,50 @@ fn main() {
         slide_ms: 2_000,
         offset_ms: 0,
     };
+    let minute = 60_000;
+    let by_second = Assigner::Sliding {
+        size_ms: minute,
+        slide_ms: 1_000,
+        offset_ms: 0,
+    };
+    let tumbling_minute = Assigner::Tumbling {
+        size_ms: minute,
+        offset_ms: 0,
+    };
+    let windows = [
+        ("tumbling 60 s", tumbling_minute, 1_000),
+        ("60 s by 1 s", by_second, 1_000),
+        ("tumbling 60 s, slow", tumbling_minute, 100),
+        ("60 s by 1 s, slow", by_second, 100),
+        // Random keys: each comes once in 0.1 s on average.
+        (
+            "sessions of 0.2 s",
+            Assigner::Session { gap_ms: 200 },
+            1_000,
+        ),
+        (
+            "sessions of 1 s",
+            Assigner::Session { gap_ms: 1_000 },
+            1_000,
+        ),
+        (
+            "sessions of 0.05 s",
+            Assigner::Session { gap_ms: 50 },
+            1_000,
+        ),
+    ];
+    for (name, assigner, rows_a_ms) in windows {
+        let ns = run_window(100_000, assigner, rows_a_ms);
+        println!("{name:<20} 100000 keys {ns:>7.1} ns a row");
+    }
     for keys in [2_000, 100_000] {
         println!(
             "tumbling 10 s {keys:>8} keys {:>7.1} ns a row",
-            window(keys, tumbling)
+            run_window(keys, tumbling, 1_000)
         );
         println!(
             "10 s by 2 s   {keys:>8} keys {:>7.1} ns a row",
-            window(keys, sliding)
+            run_window(keys, sliding, 1_000)
         );
     }
 }
@@ -102,8 +138,8 @@ fn keyed_state(keys: u64) -> f64 {
     pass(&batches)
 }
 
-/// Count and sum, a million rows a second of event time.
-fn window(keys: u64, assigner: Assigner) -> f64 {
+/// Count and sum.
+fn run_window(keys: u64, assigner: Assigner, rows_a_ms: i64) -> f64 {
     let batches = batches(keys);
     let input = Schema::new(vec![
         Field::new("k", DataType::I64),
@@ -126,19 +162,19 @@ fn window(keys: u64, assigner: Assigner) -> f64 {
         late_output: None,
         function: WindowFunction::Columns(values),
     };
-    let mut op = WindowOperator::new(&spec, "window", &input, &[output]).unwrap();
+    let mut op = window::operator(&spec, "window", &input, &[output]).unwrap();
     let (metrics, limits) = (OperatorMetrics::new(), Limits::default());
     let mut time = 0i64;
     let mut spent = 0;
     let rounds = 20;
     for _ in 0..rounds {
         for b in &batches {
-            let times = (0..ROWS as i64).map(|i| time + i / 1_000).collect();
+            let times = (0..ROWS as i64).map(|i| time + i / rows_a_ms).collect();
             let batch = Batch::new(vec![b.clone(), b.clone()], ROWS)
                 .unwrap()
                 .with_times(Some(times))
                 .unwrap();
-            time += 8;
+            time += ROWS as i64 / rows_a_ms;
             let mut out = Outbox::default();
             let from = Instant::now();
             let mut cx = Context {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pelton_model::graph::{Body, Combine, Edge, JobGraph, Needs, Operator as Spec, Transform, WindowFunction, WindowSpec};
+use pelton_model::graph::{
+    Body, Combine, Edge, JobGraph, Needs, Operator as Spec, Transform, WindowFunction, WindowSpec,
+};
 use pelton_model::id::{ChannelId, OperatorId};
 use pelton_model::limits::Limits;
 use pelton_model::protocol::TaskSpec;
@@ -20,11 +22,11 @@ use crate::operators::select::SelectOperator;
 use crate::operators::sink::SinkOperator;
 use crate::operators::timestamps::TimestampsOperator;
 use crate::operators::transform::{Member, TransformOperator};
-use crate::operators::window::WindowOperator;
-use crate::state::StateBackend;
+use crate::operators::window;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
-use crate::task::{Head, Inlet, Task};
+use crate::state::StateBackend;
+use crate::task::{Gate, Head, Task};
 
 /// What a job's tasks share.
 pub struct JobParts<'a> {
@@ -54,8 +56,8 @@ pub struct TaskParts<'a> {
     pub functions: Option<Box<dyn Functions>>,
     /// The ends of its channels.
     pub senders: BTreeMap<ChannelId, Box<dyn Sender>>,
-    /// The ends of its channels.
-    pub receivers: BTreeMap<ChannelId, Box<dyn Receiver>>,
+    /// Its input gates, one for each task that sends to it, with their channels.
+    pub gates: Vec<(Vec<ChannelId>, Box<dyn Receiver>)>,
 }
 
 /// Whether a chain calls users' functions.
@@ -66,8 +68,7 @@ pub fn needs_functions(graph: &JobGraph, spec: &TaskSpec) -> bool {
         .filter_map(|id| graph.operator(*id))
         .any(|op| match &op.body {
             Body::Transform(_) | Body::Process(_) => true,
-            Body::Window(WindowSpec { function, .. })
-            | Body::Combine(Combine { function, .. }) => {
+            Body::Window(WindowSpec { function, .. }) | Body::Combine(Combine { function, .. }) => {
                 matches!(function, WindowFunction::Aggregate { .. })
             }
             _ => false,
@@ -75,13 +76,18 @@ pub fn needs_functions(graph: &JobGraph, spec: &TaskSpec) -> bool {
 }
 
 /// The runs of operators that become one node each, in the order of the chain: chained functions without state are
-/// fused where each is the only reader of the one above.
+/// fused where each is the only reader of the one above, up to one that generates watermarks.
 #[must_use]
 pub fn fuse(graph: &JobGraph, operators: &[OperatorId]) -> Vec<Vec<OperatorId>> {
     let is_transform = |id: OperatorId| {
         graph
             .operator(id)
             .is_some_and(|op| matches!(op.body, Body::Transform(_)))
+    };
+    let goes_on = |id: OperatorId| {
+        graph
+            .operator(id)
+            .is_some_and(|op| matches!(&op.body, Body::Transform(t) if !t.watermarks))
     };
     let mut runs: Vec<Vec<OperatorId>> = Vec::new();
     for id in operators {
@@ -98,7 +104,7 @@ pub fn fuse(graph: &JobGraph, operators: &[OperatorId]) -> Vec<Vec<OperatorId>> 
             .filter(|_| only_reader && is_transform(*id))
             .and_then(|e| {
                 runs.iter_mut()
-                    .find(|r| r.last() == Some(&e.source.0) && is_transform(e.source.0))
+                    .find(|r| r.last() == Some(&e.source.0) && goes_on(e.source.0))
             });
         match run {
             Some(run) => run.push(*id),
@@ -146,16 +152,35 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
             at(targets, port).push(Target::Exit(position));
         }
     }
-    let inlets = builder.join(&mut nodes, &mut parts)?;
+    let entries = builder.join(&mut nodes)?;
+    let gates = gates(parts.gates, &entries)?;
     let functions = parts.functions.unwrap_or_else(|| Box::new(NoFunctions));
     Ok(Task::new(
         Chain::new(nodes, exits),
         heads,
-        inlets,
+        gates,
         functions,
         job.limits.clone(),
         job.batch_rows,
     ))
+}
+
+/// The gates, with where the elements of their channels go.
+fn gates(
+    ends: Vec<(Vec<ChannelId>, Box<dyn Receiver>)>,
+    entries: &BTreeMap<ChannelId, Entry>,
+) -> Result<Vec<Gate>> {
+    let gate = |(channels, receiver): (Vec<ChannelId>, _)| {
+        let entries = channels.iter().map(|c| entries.get(c).copied());
+        let entries: Option<Vec<Entry>> = entries.collect();
+        let entries = entries.ok_or_else(|| Error::bug("a channel that leads nowhere"))?;
+        Ok(Gate { entries, receiver })
+    };
+    let gates = ends.into_iter().map(gate).collect::<Result<Vec<_>>>()?;
+    if gates.iter().map(|g| g.entries.len()).sum::<usize>() != entries.len() {
+        return Err(Error::bug("a channel without an end"));
+    }
+    Ok(gates)
 }
 
 fn at(targets: &mut Vec<Vec<Target>>, port: usize) -> &mut Vec<Target> {
@@ -289,6 +314,7 @@ impl Builder<'_> {
                 t,
                 self.input(first, 0)?,
                 self.output(first)?,
+                self.job.batch,
             )?)),
             Body::Select(s) => Some(Box::new(SelectOperator::new(
                 s,
@@ -315,12 +341,10 @@ impl Builder<'_> {
                     &self.place(op),
                 )?))
             }
-            Body::Window(w) => Some(Box::new(WindowOperator::new(
-                w,
-                &op.name,
-                self.input(first, 0)?,
-                &declared,
-            )?)),
+            Body::Window(w) => {
+                let input = self.input(first, 0)?;
+                Some(window::operator(w, &op.name, input, &declared)?)
+            }
             Body::Combine(_) => return Err(Error::bug("rows are not combined")),
             Body::Opaque { kind, .. } => {
                 return Err(Error::bug(format!(
@@ -368,9 +392,9 @@ impl Builder<'_> {
         ))
     }
 
-    /// Gives each way into each operator its channel: those of this chain, and those of other tasks.
-    fn join(&self, nodes: &mut [Node], parts: &mut TaskParts<'_>) -> Result<Vec<Inlet>> {
-        let mut inlets = Vec::new();
+    /// Gives each way into each operator its channel. Returns where those from other tasks lead.
+    fn join(&self, nodes: &mut [Node]) -> Result<BTreeMap<ChannelId, Entry>> {
+        let mut entries = BTreeMap::new();
         for (node, run) in self.runs.iter().enumerate() {
             let Some(first) = run.first().copied() else {
                 continue;
@@ -399,18 +423,15 @@ impl Builder<'_> {
                 match self.spec.inputs.iter().find(|i| i.edge == index) {
                     Some(outside) => {
                         for id in &outside.channels {
-                            let receiver = parts
-                                .receivers
-                                .remove(id)
-                                .ok_or_else(|| Error::bug("a channel without an end"))?;
-                            inlets.push(Inlet {
-                                entry: Entry {
+                            let channel = next(1);
+                            entries.insert(
+                                *id,
+                                Entry {
                                     node,
                                     input,
-                                    channel: next(1),
+                                    channel,
                                 },
-                                receiver,
-                            });
+                            );
                         }
                     }
                     None => {
@@ -430,6 +451,6 @@ impl Builder<'_> {
                 n.channels = channels;
             }
         }
-        Ok(inlets)
+        Ok(entries)
     }
 }

@@ -335,6 +335,15 @@ fn check_window(input: &Schema, w: &WindowSpec, main: &Schema, outputs: usize) -
     }
     match &w.function {
         WindowFunction::Aggregate {
+            has_merge: false, ..
+        } if w.assigner.is_session() => Err(invalid(
+            "sessions merge, and its aggregate cannot merge accumulators".into(),
+        )
+        .help("give the aggregate a merge, and leave HAS_MERGE true")),
+        WindowFunction::Aggregate { combined: true, .. } if w.assigner.is_session() => Err(
+            invalid("sessions have no slices, so that their rows cannot be combined".into()),
+        ),
+        WindowFunction::Aggregate {
             view, accumulator, ..
         } => {
             accumulator.check_names()?;

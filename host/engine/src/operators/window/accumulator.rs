@@ -111,16 +111,67 @@ impl Acc {
     pub(super) fn grow(&mut self, slots: usize) {
         match (&mut self.numbers, self.op) {
             (Numbers::Counts(v), _) => v.resize(slots, 0),
-            (Numbers::Exact(v), Op::Min) => v.resize(slots, i128::MAX),
-            (Numbers::Exact(v), Op::Max) => v.resize(slots, i128::MIN),
-            (Numbers::Exact(v), _) => v.resize(slots, 0),
-            (Numbers::Ordered(v), Op::Min) => v.resize(slots, i64::MAX),
-            (Numbers::Ordered(v), _) => v.resize(slots, i64::MIN),
+            (Numbers::Exact(v), op) => v.resize(slots, empty_exact(op)),
+            (Numbers::Ordered(v), op) => v.resize(slots, empty_ordered(op)),
             // The sum of nothing, to which anything, even -0.0, can be added unchanged.
             (Numbers::Floats(v), _) => v.resize(slots, -0.0),
         }
         if let Some(seen) = &mut self.seen {
             seen.resize(slots, 0);
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn slots(&self) -> usize {
+        match &self.numbers {
+            Numbers::Counts(v) => v.len(),
+            Numbers::Exact(v) => v.len(),
+            Numbers::Ordered(v) => v.len(),
+            Numbers::Floats(v) => v.len(),
+        }
+    }
+
+    /// Makes the accumulator of a slot empty.
+    pub(super) fn reset(&mut self, slot: u32) {
+        let slot = slot as usize;
+        match (&mut self.numbers, self.op) {
+            (Numbers::Counts(v), _) => set(v, slot, 0),
+            (Numbers::Exact(v), op) => set(v, slot, empty_exact(op)),
+            (Numbers::Ordered(v), op) => set(v, slot, empty_ordered(op)),
+            (Numbers::Floats(v), _) => set(v, slot, -0.0),
+        }
+        if let Some(seen) = &mut self.seen {
+            set(seen, slot, 0);
+        }
+    }
+
+    /// The accumulators of these slots alone, in this order.
+    pub(super) fn pick(&self, slots: &[u32]) -> Self {
+        fn of<T: Copy + Default>(from: &[T], slots: &[u32]) -> Vec<T> {
+            let one = |s: &u32| from.get(*s as usize).copied().unwrap_or_default();
+            slots.iter().map(one).collect()
+        }
+        let numbers = match &self.numbers {
+            Numbers::Counts(v) => Numbers::Counts(of(v, slots)),
+            Numbers::Exact(v) => Numbers::Exact(of(v, slots)),
+            Numbers::Ordered(v) => Numbers::Ordered(of(v, slots)),
+            Numbers::Floats(v) => Numbers::Floats(of(v, slots)),
+        };
+        Self {
+            op: self.op,
+            numbers,
+            seen: self.seen.as_ref().map(|s| of(s, slots)),
+        }
+    }
+
+    /// The sums, as numbers of rows.
+    pub(super) fn whole_counts(&self) -> Result<Vec<u64>> {
+        match &self.numbers {
+            Numbers::Exact(v) => v
+                .iter()
+                .map(|n| u64::try_from(*n).map_err(|_| overflow()))
+                .collect(),
+            _ => Err(Error::bug("rows were counted in no integer")),
         }
     }
 
@@ -345,7 +396,32 @@ impl Acc {
         counts: &[u64],
         rows: usize,
     ) -> Result<ArrayRef> {
-        let nulls = self.nulls(field, rows);
+        self.quotient(wanted, field, counts, self.nulls(field, rows))
+    }
+
+    /// The sums by other sums; null where that is 0 and the field may be.
+    pub(super) fn ratio(
+        &self,
+        wanted: &Wanted,
+        field: &Field,
+        counts: &[u64],
+        rows: usize,
+    ) -> Result<ArrayRef> {
+        let is_there = |i: usize| counts.get(i).is_some_and(|n| *n > 0);
+        let nulls = field
+            .nullable
+            .then(|| (0..rows).map(is_there).collect::<NullBuffer>())
+            .filter(|n| n.null_count() > 0);
+        self.quotient(wanted, field, counts, nulls)
+    }
+
+    fn quotient(
+        &self,
+        wanted: &Wanted,
+        field: &Field,
+        counts: &[u64],
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef> {
         let to_float = field.data_type == DataType::F64;
         match &self.numbers {
             Numbers::Floats(v) => {
@@ -379,6 +455,27 @@ impl Acc {
             }
             _ => Err(Error::bug("an average of what was not summed")),
         }
+    }
+}
+
+fn set<T>(values: &mut [T], slot: usize, value: T) {
+    if let Some(v) = values.get_mut(slot) {
+        *v = value;
+    }
+}
+
+fn empty_exact(op: Op) -> i128 {
+    match op {
+        Op::Min => i128::MAX,
+        Op::Max => i128::MIN,
+        Op::Count | Op::Sum => 0,
+    }
+}
+
+fn empty_ordered(op: Op) -> i64 {
+    match op {
+        Op::Min => i64::MAX,
+        Op::Max | Op::Count | Op::Sum => i64::MIN,
     }
 }
 

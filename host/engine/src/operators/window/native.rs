@@ -9,10 +9,10 @@ use arrow_array::{ArrayRef, PrimitiveArray};
 use pelton_model::batch::Batch;
 use pelton_model::graph::WindowValue;
 use pelton_model::schema::{DataType, Field, Schema};
-use pelton_model::window::Window;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::accumulator::{Acc, Op, Wanted};
+use super::function::Firing;
 use crate::operator::Context;
 use crate::operators::process::emit_sliced;
 use crate::state::{KeyIndex, RowSet};
@@ -26,6 +26,8 @@ enum Output {
     Value(usize),
     /// The quotient of a sum and its count.
     Avg(usize),
+    /// The quotient of two sums.
+    Ratio(usize, usize),
 }
 
 /// The aggregates of one window operator.
@@ -40,7 +42,7 @@ impl Native {
     pub(super) fn new(
         columns: &[(String, WindowValue)],
         input: &Schema,
-        key: &[String],
+        key: &[Field],
         main: &Schema,
     ) -> Result<Self> {
         // The first accumulator counts rows.
@@ -72,7 +74,7 @@ impl Native {
             let output = match value {
                 WindowValue::Key(k) => Output::Key(
                     key.iter()
-                        .position(|f| f == k)
+                        .position(|f| f.name == *k)
                         .ok_or_else(|| Error::bug("a key field that is none"))?,
                 ),
                 WindowValue::Start => Output::Start,
@@ -82,8 +84,8 @@ impl Native {
                 WindowValue::Min(f) => Output::Value(want(Op::Min, f)?),
                 WindowValue::Max(f) => Output::Value(want(Op::Max, f)?),
                 WindowValue::Avg(f) => Output::Avg(want(Op::Sum, f)?),
-                WindowValue::Ratio(..) => {
-                    return Err(Error::bug("quotients of sums are not served"));
+                WindowValue::Ratio(sum, count) => {
+                    Output::Ratio(want(Op::Sum, sum)?, want(Op::Sum, count)?)
                 }
             };
             if let WindowValue::Min(f) | WindowValue::Max(f) | WindowValue::Avg(f) = value
@@ -119,72 +121,97 @@ impl Native {
         key: &[ArrayRef],
         rows: RowSet<'_>,
     ) -> Result<()> {
-        index.locate(key, rows, &mut self.slots)?;
+        let mut slots = std::mem::take(&mut self.slots);
+        index.locate(key, rows, &mut slots)?;
+        let added = self.accumulate(accs, index.slots(), batch, rows, &slots);
+        self.slots = slots;
+        added
+    }
+
+    /// Adds each row to the accumulators in its slot; `total` is above all slots.
+    pub(super) fn accumulate(
+        &self,
+        accs: &mut [Acc],
+        total: usize,
+        batch: &Batch,
+        rows: RowSet<'_>,
+        slots: &[u32],
+    ) -> Result<()> {
         for (acc, wanted) in accs.iter_mut().zip(&self.wanted) {
-            acc.grow(index.slots());
+            acc.grow(total);
             if wanted.op == Op::Count {
-                acc.count(&self.slots);
+                acc.count(slots);
                 continue;
             }
             let column = batch
                 .columns()
                 .get(wanted.column)
                 .ok_or_else(|| Error::bug("a batch has too few columns"))?;
-            acc.add(wanted, column, rows, &self.slots)?;
+            acc.add(wanted, column, rows, slots)?;
         }
         Ok(())
     }
 
-    /// Emits a window's results, a row for each key.
+    /// Emits the results of windows, a row each.
     pub(super) fn emit(
         &self,
-        index: &KeyIndex,
         accs: &[Acc],
-        window: Window,
+        firing: Firing<'_>,
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let rows = index.slots();
-        let slots: Vec<u32> = (0..rows as u32).collect();
-        let keys = index.columns(&slots)?;
-        let bound = |field: &Field, at: i64| -> ArrayRef {
-            match field.data_type {
-                DataType::I64 => Arc::new(PrimitiveArray::<Int64Type>::from_value(at, rows)),
-                _ => Arc::new(PrimitiveArray::<TimestampMillisecondType>::from_value(
-                    at, rows,
-                )),
-            }
-        };
-        let gone = || Error::bug("an accumulator is gone");
-        let columns = self
-            .outputs
-            .iter()
-            .map(|(field, output)| {
-                Ok(match output {
-                    Output::Key(i) => keys.get(*i).cloned().ok_or_else(gone)?,
-                    Output::Start => bound(field, window.start),
-                    Output::End => bound(field, window.end),
-                    Output::Value(i) => {
-                        let (acc, wanted) =
-                            accs.get(*i).zip(self.wanted.get(*i)).ok_or_else(gone)?;
-                        acc.value(wanted, field, rows)
-                            .map_err(|e| e.at("field", format!("'{}'", field.name)))?
-                    }
-                    Output::Avg(i) => {
-                        let (acc, wanted) =
-                            accs.get(*i).zip(self.wanted.get(*i)).ok_or_else(gone)?;
-                        let counts = accs.first().map(|a| a.counts(acc)).unwrap_or_default();
-                        acc.average(wanted, field, counts, rows)
-                            .map_err(|e| e.at("field", format!("'{}'", field.name)))?
-                    }
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let times = vec![window.max_time().0; rows];
+        let rows = firing.slots.len();
+        let times = firing.times();
+        let columns = self.columns(accs, &firing)?;
         emit_sliced(
             0,
             &Batch::new(columns, rows)?.with_times(Some(times.into()))?,
             cx,
         );
         Ok(())
+    }
+
+    /// The output's columns.
+    pub(super) fn columns(&self, accs: &[Acc], firing: &Firing<'_>) -> Result<Vec<ArrayRef>> {
+        let rows = firing.slots.len();
+        let bound = |field: &Field, at: &[i64]| -> ArrayRef {
+            match field.data_type {
+                DataType::I64 => {
+                    Arc::new(PrimitiveArray::<Int64Type>::new(at.to_vec().into(), None))
+                }
+                _ => Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(
+                    at.to_vec().into(),
+                    None,
+                )),
+            }
+        };
+        let gone = || Error::bug("an accumulator is gone");
+        let told = |i: usize| {
+            let (acc, wanted) = accs.get(i).zip(self.wanted.get(i)).ok_or_else(gone)?;
+            Ok::<_, Error>((acc.pick(firing.slots), wanted))
+        };
+        let one = |(field, output): &(Field, Output)| {
+            Ok(match output {
+                Output::Key(i) => firing.keys.get(*i).cloned().ok_or_else(gone)?,
+                Output::Start => bound(field, &firing.starts),
+                Output::End => bound(field, &firing.ends),
+                Output::Value(i) => {
+                    let (acc, wanted) = told(*i)?;
+                    acc.value(wanted, field, rows)
+                        .map_err(|e| e.at("field", format!("'{}'", field.name)))?
+                }
+                Output::Avg(i) => {
+                    let (acc, wanted) = told(*i)?;
+                    let rows_seen = told(0)?.0;
+                    acc.average(wanted, field, rows_seen.counts(&acc), rows)
+                        .map_err(|e| e.at("field", format!("'{}'", field.name)))?
+                }
+                Output::Ratio(sum, count) => {
+                    let ((sum, wanted), (count, _)) = (told(*sum)?, told(*count)?);
+                    sum.ratio(wanted, field, &count.whole_counts()?, rows)
+                        .map_err(|e| e.at("field", format!("'{}'", field.name)))?
+                }
+            })
+        };
+        self.outputs.iter().map(one).collect()
     }
 }

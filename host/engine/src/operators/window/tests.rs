@@ -1,23 +1,36 @@
+mod sessions;
+mod values;
+
 use super::*;
 use crate::function::{
-    DueTimers, Functions, KeyedReply, KeyedRows, Moment, OutputRows, Reply, Rows, Segment,
+    DueTimers, Functions, KeyedReply, KeyedRows, Lent, Moment, OutputRows, Reply, Rows, Segment,
     SegmentSpec, Slots,
 };
-use crate::operator::Outbox;
+use crate::operator::{Context, Operator, OperatorMetrics, Outbox};
+use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{
     Array, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray,
 };
+use pelton_model::ErrorCode;
+use pelton_model::batch::Batch;
 use pelton_model::element::Element;
+use pelton_model::graph::WindowFunction;
 use pelton_model::graph::WindowValue;
 use pelton_model::id::FunctionId;
 use pelton_model::limits::Limits;
 use pelton_model::schema::DataType;
+use pelton_model::schema::Field;
+use pelton_model::time::EventTime;
 use pelton_model::time::{Monotonic, ProcessingTime};
+use pelton_model::watermark::Watermark;
+use pelton_model::window::Assigner;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// (key, value, time)
 type Row = (i64, Option<i64>, i64);
@@ -77,6 +90,7 @@ fn users(has_merge: bool) -> WindowFunction {
         view,
         accumulator,
         has_merge,
+        combined: false,
     }
 }
 
@@ -90,14 +104,9 @@ fn spec(assigner: Assigner, lateness_ms: i64, function: WindowFunction) -> Windo
     }
 }
 
-fn operator(spec: &WindowSpec) -> WindowOperator {
-    WindowOperator::new(
-        spec,
-        "window",
-        &schema(true),
-        &[result_schema(), schema(true)],
-    )
-    .unwrap()
+fn made(spec: &WindowSpec) -> Box<dyn Operator> {
+    let declared = [result_schema(), schema(true)];
+    operator(spec, "window", &schema(true), &declared).unwrap()
 }
 
 /// The same aggregate as the native one, as a user's function.
@@ -220,6 +229,8 @@ impl Functions for Same {
             parents: None,
             columns,
             times: None,
+            kinds: None,
+            watermarks: None,
         };
         Ok(Reply {
             consumed: n,
@@ -230,10 +241,22 @@ impl Functions for Same {
     fn transform(&mut self, _: Segment, _: Moment, _: Rows<'_>) -> Result<Reply> {
         unreachable!()
     }
-    fn process(&mut self, _: Segment, _: Moment, _: &KeyedRows<'_>) -> Result<KeyedReply> {
+    fn process(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        _: &KeyedRows<'_>,
+        _: &mut Lent,
+    ) -> Result<KeyedReply> {
         unreachable!()
     }
-    fn on_timers(&mut self, _: Segment, _: Moment, _: &DueTimers<'_>) -> Result<KeyedReply> {
+    fn on_timers(
+        &mut self,
+        _: Segment,
+        _: Moment,
+        _: &DueTimers<'_>,
+        _: &mut Lent,
+    ) -> Result<KeyedReply> {
         unreachable!()
     }
 }
@@ -307,7 +330,7 @@ fn read(b: &Batch) -> Vec<Out> {
 
 /// Results in order, and late rows.
 fn run(spec: &WindowSpec, steps: &[Step], batch_rows: usize) -> (Vec<Out>, Vec<Row>) {
-    let (mut op, mut bench) = (operator(spec), Bench::new(batch_rows));
+    let (mut op, mut bench) = (made(spec), Bench::new(batch_rows));
     let (mut seen, mut late) = (Vec::new(), Vec::new());
     let mut before = i64::MIN;
     for (rows, watermark) in steps {
@@ -344,7 +367,7 @@ fn run(spec: &WindowSpec, steps: &[Step], batch_rows: usize) -> (Vec<Out>, Vec<R
         late.len() as u64
     );
     assert!(
-        before < i64::MAX || op.panes.is_empty(),
+        before < i64::MAX || bench.metrics.state_entries.load(Ordering::Relaxed) == 0,
         "nothing is kept after the end"
     );
     (seen, late)
@@ -525,7 +548,7 @@ fn windows_near_the_ends_of_time_fire() {
 
 #[test]
 fn rows_without_times_are_refused() {
-    let mut op = operator(&spec(
+    let mut op = made(&spec(
         Assigner::Tumbling {
             size_ms: 10,
             offset_ms: 0,
@@ -540,106 +563,23 @@ fn rows_without_times_are_refused() {
     assert_eq!(error.code(), ErrorCode::BadTimestamp);
 }
 
-/// One window of one key "a" over a column `x`, one aggregate, one output field.
-fn one(input: Field, x: ArrayRef, value: WindowValue, out: Field) -> Result<ArrayRef> {
-    let rows = x.len();
-    let input = Schema::new(vec![Field::new("k", DataType::String), input]);
-    let spec = WindowSpec {
-        key: vec!["k".into()],
-        assigner: Assigner::Tumbling {
-            size_ms: 10,
-            offset_ms: 0,
-        },
-        lateness_ms: 0,
-        late_output: None,
-        function: WindowFunction::Columns(vec![(out.name.clone(), value)]),
+#[test]
+fn rows_that_take_others_back_are_refused() {
+    use pelton_model::batch::RowKind;
+    let tumbling = Assigner::Tumbling {
+        size_ms: 10,
+        offset_ms: 0,
     };
-    let mut op = WindowOperator::new(&spec, "w", &input, &[Schema::new(vec![out])])?;
-    let mut bench = Bench::new(1);
-    let keys: ArrayRef = Arc::new(StringArray::from(vec!["a"; rows]));
-    let batch = Batch::new(vec![keys, x], rows)?.with_times(Some(vec![0; rows].into()))?;
-    bench.call(i64::MIN, |cx| op.batch(0, batch, cx))?;
-    let out = bench.call(i64::MAX, |cx| op.watermark(cx))?;
-    Ok(out[0].1.columns()[0].clone())
-}
-
-fn x() -> String {
-    "x".into()
-}
-
-#[test]
-fn a_sum_that_does_not_fit_is_an_error() {
-    let field = || Field::new("x", DataType::I64);
-    let sum = |v: Vec<i64>| one(field(), column(v), WindowValue::Sum(x()), field());
-    assert_eq!(
-        sum(vec![i64::MAX, 1]).unwrap_err().code(),
-        ErrorCode::Overflow
-    );
-    assert_eq!(
-        numbers(&sum(vec![i64::MAX, 1, -1]).unwrap()),
-        [i64::MAX],
-        "only the result must fit"
-    );
-    let decimals = |v: Vec<i128>| {
-        let field = || Field::new("x", DataType::Decimal { scale: 2 });
-        let x: ArrayRef = Arc::new(
-            Decimal128Array::from(v)
-                .with_precision_and_scale(38, 2)
-                .unwrap(),
-        );
-        one(field(), x, WindowValue::Sum("x".into()), field())
-    };
-    let most = 10i128.pow(38) - 1;
-    assert_eq!(
-        decimals(vec![most, 1]).unwrap_err().code(),
-        ErrorCode::Overflow
-    );
-    assert_eq!(
-        decimals(vec![most, most]).unwrap_err().code(),
-        ErrorCode::Overflow
-    );
-    assert!(decimals(vec![most]).is_ok());
-}
-
-#[test]
-fn floats_are_ordered_with_nan_last_and_zeros_by_sign() {
-    let field = || Field::new("x", DataType::F64);
-    let get = |v: &[f64], value: WindowValue| {
-        let x: ArrayRef = Arc::new(Float64Array::from(v.to_vec()));
-        one(field(), x, value, field())
-            .unwrap()
-            .as_primitive::<Float64Type>()
-            .value(0)
-    };
-    assert!(get(&[1.0, f64::NAN, f64::INFINITY], WindowValue::Max(x())).is_nan());
-    assert_eq!(
-        get(&[-f64::NAN, 1.0, f64::NEG_INFINITY], WindowValue::Min(x())),
-        f64::NEG_INFINITY
-    );
-    assert!(get(&[0.0, -0.0], WindowValue::Min(x())).is_sign_negative());
-    assert!(get(&[-0.0, 0.0], WindowValue::Max(x())).is_sign_positive());
-    assert_eq!(get(&[1.5, 2.0], WindowValue::Avg(x())), 1.75);
-}
-
-#[test]
-fn averages_are_truncated_toward_zero() {
-    let field = || Field::new("x", DataType::I64);
-    let average =
-        |v: Vec<i64>, out: Field| one(field(), column(v), WindowValue::Avg(x()), out).unwrap();
-    assert_eq!(numbers(&average(vec![-3, -4], field())), [-3]);
-    let float = average(vec![-3, -4], Field::new("x", DataType::F64));
-    assert_eq!(float.as_primitive::<Float64Type>().value(0), -3.5);
-}
-
-#[test]
-fn what_may_be_missing_needs_an_output_that_may() {
-    let input = Field::new("x", DataType::I64).nullable();
-    let error = one(
-        input,
-        column(vec![1]),
-        WindowValue::Min(x()),
-        Field::new("x", DataType::I64),
-    )
-    .unwrap_err();
-    assert_eq!(error.code(), ErrorCode::GraphInvalid);
+    for assigner in [tumbling, Assigner::Session { gap_ms: 10 }] {
+        let mut op = made(&spec(assigner, 0, native()));
+        let mut add = |kind: RowKind| {
+            let rows = batch(&[(1, None, 0)]);
+            let rows = rows.with_kinds(Some(vec![kind as u8].into())).unwrap();
+            Bench::new(1).call(0, |cx| op.batch(0, rows, cx))
+        };
+        assert!(add(RowKind::Insert).is_ok() && add(RowKind::UpdateAfter).is_ok());
+        for kind in [RowKind::UpdateBefore, RowKind::Delete] {
+            assert_eq!(add(kind).unwrap_err().code(), ErrorCode::GraphInvalid);
+        }
+    }
 }

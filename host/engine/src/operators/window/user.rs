@@ -2,11 +2,11 @@
 
 use arrow_array::ArrayRef;
 use pelton_model::batch::Batch;
-use pelton_model::graph::{WindowFunction, WindowSpec};
+use pelton_model::graph::WindowFunction;
 use pelton_model::schema::{Field, Projection, Schema};
-use pelton_model::window::Window;
 use pelton_model::{Error, ErrorCode, Result};
 
+use super::function::Firing;
 use crate::function::{Rows, Segment, SegmentSpec, Slots};
 use crate::operator::Context;
 use crate::operators::process::{SHIPPED_BYTES_MAX, emit_made};
@@ -23,27 +23,34 @@ pub(super) struct User {
     accumulator: Schema,
     /// By port; the late output has none.
     outputs: Vec<Option<usize>>,
+    /// The rows are accumulators.
+    combined: bool,
     touched: Touched,
+    /// By slot: the base of the last rows that touched it, plus its ordinal there.
+    marks: Vec<u32>,
+    base: u32,
 }
 
 impl User {
     pub(super) fn new(
-        spec: &WindowSpec,
+        function: &WindowFunction,
         name: &str,
         input: &Schema,
         key: &[Field],
         declared: &[Schema],
+        late_output: Option<u32>,
     ) -> Result<Self> {
         let WindowFunction::Aggregate {
             function,
             view,
             accumulator,
+            combined,
             ..
-        } = &spec.function
+        } = function
         else {
             return Err(Error::bug("a native window is not a user's"));
         };
-        let is_late = |port: usize| spec.late_output == Some(port as u32);
+        let is_late = |port: usize| late_output == Some(port as u32);
         let outputs = declared
             .iter()
             .enumerate()
@@ -72,7 +79,10 @@ impl User {
             view,
             accumulator: accumulator.clone(),
             outputs,
+            combined: *combined,
             touched: Touched::default(),
+            marks: Vec::new(),
+            base: 1,
         })
     }
 
@@ -98,45 +108,135 @@ impl User {
         rows: RowSet<'_>,
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let segment = self.segment(cx)?;
         let mut columns = self.view.apply(batch.columns())?;
         let viewed = columns.len();
         columns.extend(key.iter().cloned());
-        let mut rest = batch.clone().with_columns(columns)?;
-        if let RowSet::These(rows) = rows {
-            rest = rest.select(rows.to_vec().into())?.materialize()?;
-        }
-        while !rest.is_empty() {
+        let batch = only(&batch.clone().with_columns(columns)?, rows)?;
+        let mut touched = std::mem::take(&mut self.touched);
+        let mut done = 0;
+        while done < batch.len() {
+            let rest = batch.slice(done, batch.len() - done);
             let (view, key) = rest
                 .columns()
                 .split_at_checked(viewed)
                 .ok_or_else(|| Error::bug("a batch has too few columns"))?;
-            index.touch(key, rest.len(), &mut self.touched)?;
-            let keys = affordable(store, &self.touched.slots);
-            let rows = self
-                .touched
-                .first_rows
-                .get(keys)
-                .map_or(rest.len(), |r| *r as usize);
-            let slots = self.touched.slots.get(..keys).unwrap_or_default();
-            let view: Vec<ArrayRef> = view.iter().map(|c| c.slice(0, rows)).collect();
-            let (times, kinds) = (
-                rest.times().map(|t| t.slice(0, rows)),
-                rest.kinds().map(|k| k.slice(0, rows)),
-            );
-            let call = Rows {
-                rows,
-                columns: &view,
-                times: times.as_ref(),
-                kinds: kinds.as_ref(),
+            index.touch(key, rest.len(), &mut touched)?;
+            let rest = rest.clone().with_columns(view.to_vec())?;
+            done += self.call(store, &rest, &touched, cx)?;
+        }
+        self.touched = touched;
+        Ok(())
+    }
+
+    /// Adds each row to the accumulator in its slot.
+    pub(super) fn accumulate(
+        &mut self,
+        store: &mut ValueStore,
+        batch: &Batch,
+        rows: RowSet<'_>,
+        slots: &[u32],
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let columns = self.view.apply(batch.columns())?;
+        let batch = only(&batch.clone().with_columns(columns)?, rows)?;
+        let mut touched = std::mem::take(&mut self.touched);
+        let mut done = 0;
+        while done < batch.len() {
+            self.touch(slots.get(done..).unwrap_or_default(), &mut touched);
+            let rest = batch.slice(done, batch.len() - done);
+            done += self.call(store, &rest, &touched, cx)?;
+        }
+        self.touched = touched;
+        Ok(())
+    }
+
+    /// Dedupes slots.
+    fn touch(&mut self, slots: &[u32], out: &mut Touched) {
+        out.ordinals.clear();
+        out.slots.clear();
+        out.first_rows.clear();
+        let most = slots.iter().max().map_or(0, |s| *s as usize + 1);
+        if self.marks.len() < most {
+            self.marks.resize(most, 0);
+        }
+        if self.base > u32::MAX / 2 {
+            self.marks.fill(0);
+            self.base = 1;
+        }
+        for (row, slot) in slots.iter().enumerate() {
+            let Some(mark) = self.marks.get_mut(*slot as usize) else {
+                continue;
             };
-            let ordinals = self.touched.ordinals.get(..rows).unwrap_or_default();
-            let accumulators = store.gather(slots)?;
-            let new =
+            if *mark < self.base {
+                *mark = self.base + out.slots.len() as u32;
+                out.slots.push(*slot);
+                out.first_rows.push(row as u32);
+            }
+            out.ordinals.push(*mark - self.base);
+        }
+        self.base += out.slots.len() as u32;
+    }
+
+    /// Adds as many of the first rows as one call takes. Returns how many.
+    fn call(
+        &mut self,
+        store: &mut ValueStore,
+        rest: &Batch,
+        touched: &Touched,
+        cx: &mut Context<'_>,
+    ) -> Result<usize> {
+        let segment = self.segment(cx)?;
+        if self.combined {
+            return take_in(segment, store, rest, touched, cx);
+        }
+        let keys = affordable(store, &touched.slots);
+        let rows = touched
+            .first_rows
+            .get(keys)
+            .map_or(rest.len(), |r| *r as usize);
+        let slots = touched.slots.get(..keys).unwrap_or_default();
+        let view: Vec<ArrayRef> = rest.columns().iter().map(|c| c.slice(0, rows)).collect();
+        let (times, kinds) = (
+            rest.times().map(|t| t.slice(0, rows)),
+            rest.kinds().map(|k| k.slice(0, rows)),
+        );
+        let call = Rows {
+            rows,
+            columns: &view,
+            times: times.as_ref(),
+            kinds: kinds.as_ref(),
+        };
+        let ordinals = touched.ordinals.get(..rows).unwrap_or_default();
+        let accumulators = store.gather(slots)?;
+        let new = cx
+            .functions
+            .accumulate(segment, cx.moment(), call, ordinals, &accumulators)?;
+        put(store, slots, &new)?;
+        Ok(rows)
+    }
+
+    /// Merges each accumulator of `from` into that of `into`; no slot stands twice.
+    pub(super) fn join(
+        &mut self,
+        store: &mut ValueStore,
+        into: &[u32],
+        from: &[u32],
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let segment = self.segment(cx)?;
+        let (mut into, mut from) = (into, from);
+        while !into.is_empty() {
+            let n = affordable(store, from)
+                .min(affordable(store, into))
+                .min(RESULTS_MAX);
+            let (places, slots) = (into.get(..n), from.get(..n));
+            let (places, slots) = (places.unwrap_or(into), slots.unwrap_or(from));
+            let merged =
                 cx.functions
-                    .accumulate(segment, cx.moment(), call, ordinals, &accumulators)?;
-            put(store, slots, &new)?;
-            rest = rest.slice(rows, rest.len() - rows);
+                    .merge(segment, &store.gather(places)?, &store.gather(slots)?)?;
+            put(store, places, &merged)?;
+            into = into.get(n..).unwrap_or_default();
+            from = from.get(n..).unwrap_or_default();
         }
         Ok(())
     }
@@ -172,33 +272,34 @@ impl User {
         Ok(())
     }
 
-    /// Emits the results of a window for all keys of a pane.
+    /// Emits the results of windows.
     pub(super) fn emit(
         &mut self,
-        index: &KeyIndex,
         store: &ValueStore,
-        window: Window,
+        firing: Firing<'_>,
         cx: &mut Context<'_>,
     ) -> Result<()> {
         let segment = self.segment(cx)?;
-        let all: Vec<u32> = (0..index.slots() as u32).collect();
-        let mut rest = all.as_slice();
-        while !rest.is_empty() {
+        let times = firing.times();
+        let mut first = 0;
+        while let Some(rest) = firing.slots.get(first..).filter(|r| !r.is_empty()) {
             let n = affordable(store, rest).min(RESULTS_MAX);
             let slots = rest.get(..n).unwrap_or(rest);
+            let (Some(starts), Some(ends)) = (
+                firing.starts.get(first..first + n),
+                firing.ends.get(first..first + n),
+            ) else {
+                return Err(Error::bug("windows without bounds"));
+            };
             let keys = Slots {
                 rows: n,
                 present: None,
-                columns: index.columns(slots)?,
+                columns: firing.keys.iter().map(|c| c.slice(first, n)).collect(),
             };
-            let reply = cx.functions.results(
-                segment,
-                cx.moment(),
-                &keys,
-                &vec![window.start; n],
-                &vec![window.end; n],
-                &store.gather(slots)?,
-            )?;
+            let accumulators = store.gather(slots)?;
+            let reply =
+                cx.functions
+                    .results(segment, cx.moment(), &keys, starts, ends, &accumulators)?;
             let done = reply.consumed;
             if done == 0 || done > n {
                 return Err(Error::new(
@@ -206,8 +307,8 @@ impl User {
                     format!("a function consumed {done} of {n} windows"),
                 ));
             }
-            let times = vec![window.max_time().0; done];
-            let parent = Batch::new(Vec::new(), done)?.with_times(Some(times.into()))?;
+            let parents = times.get(first..first + done).unwrap_or_default().to_vec();
+            let parent = Batch::new(Vec::new(), done)?.with_times(Some(parents.into()))?;
             for rows in reply.outputs {
                 let columns = self.outputs.get(rows.port as usize).copied().flatten();
                 let columns = columns.ok_or_else(|| {
@@ -215,10 +316,73 @@ impl User {
                 })?;
                 emit_made(rows, columns, &parent, cx)?;
             }
-            rest = rest.get(done..).unwrap_or_default();
+            first += done;
         }
         Ok(())
     }
+}
+
+/// The rows of a set, in its order.
+fn only(batch: &Batch, rows: RowSet<'_>) -> Result<Batch> {
+    match rows {
+        RowSet::First(n) if n == batch.len() => Ok(batch.clone()),
+        RowSet::First(n) => Ok(batch.slice(0, n)),
+        RowSet::These(rows) => batch.select(rows.to_vec().into())?.materialize(),
+    }
+}
+
+/// Merges rows that are accumulators into those of their keys: the first rows of all keys in one call, then the second.
+fn take_in(
+    segment: Segment,
+    store: &mut ValueStore,
+    rows: &Batch,
+    touched: &Touched,
+    cx: &mut Context<'_>,
+) -> Result<usize> {
+    let mut rounds: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
+    let mut next = vec![0usize; touched.slots.len()];
+    for (row, ordinal) in touched.ordinals.iter().enumerate() {
+        let (Some(round), Some(slot)) = (
+            next.get_mut(*ordinal as usize),
+            touched.slots.get(*ordinal as usize),
+        ) else {
+            continue;
+        };
+        // A key without an accumulator takes its first row as it is, in a round before all.
+        *round = (*round).max(usize::from(store.has(*slot)));
+        if rounds.len() <= *round {
+            rounds.resize_with(*round + 1, Default::default);
+        }
+        if let Some((slots, rows)) = rounds.get_mut(*round) {
+            slots.push(*slot);
+            rows.push(row as u32);
+        }
+        *round += 1;
+    }
+    for (round, (slots, taken)) in rounds.into_iter().enumerate() {
+        let taken = rows.select(taken.into())?.materialize()?;
+        let (mut slots, mut first) = (slots.as_slice(), 0);
+        while !slots.is_empty() {
+            let n = affordable(store, slots).min(RESULTS_MAX);
+            let places = slots.get(..n).unwrap_or(slots);
+            let columns = taken.columns().iter().map(|c| c.slice(first, n)).collect();
+            let other = Slots {
+                rows: n,
+                present: None,
+                columns,
+            };
+            let merged = match round {
+                0 => other,
+                _ => cx
+                    .functions
+                    .merge(segment, &store.gather(places)?, &other)?,
+            };
+            put(store, places, &merged)?;
+            slots = slots.get(n..).unwrap_or_default();
+            first += n;
+        }
+    }
+    Ok(rows.len())
 }
 
 fn put(store: &mut ValueStore, slots: &[u32], values: &Slots) -> Result<()> {

@@ -1,0 +1,422 @@
+//! Windows of a fixed size, tumbling or sliding.
+//!
+//! Rows are kept as accumulators in *panes*: native aggregates, and users' that can merge, share a pane for each slice
+//! of which windows are made; other users' aggregates have a pane for each window. The results of a window come in the
+//! order of the first slice that has the key, then of the key's first arrival there.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
+
+use pelton_model::Result;
+use pelton_model::batch::Batch;
+use pelton_model::graph::{WindowFunction, WindowSpec};
+use pelton_model::schema::Schema;
+use pelton_model::time::EventTime;
+use pelton_model::watermark::Watermark;
+use pelton_model::window::{Assigner, Window};
+
+use super::ROWS_A_CALL;
+use super::frame::{Frame, timed};
+use super::function::{Function, Pane};
+use crate::operator::{Context, Operator};
+use crate::state::{RowSet, check_bytes};
+
+/// The operator.
+pub struct WindowOperator {
+    assigner: Assigner,
+    lateness_ms: i64,
+    frame: Frame,
+    function: Function,
+    /// Whether a pane is a slice, and not a window.
+    shared: bool,
+    /// By start.
+    panes: BTreeMap<i64, Pane>,
+    /// What windows of several panes are merged in.
+    scratch: Pane,
+    /// The windows that it has reached have fired.
+    watermark: Watermark,
+    /// Windows that the operator's watermark has reached are still to fire.
+    busy: bool,
+    /// Keys in the pane that was dropped last: room for the next.
+    room: usize,
+}
+
+/// Rows of a batch that share a slice.
+struct Group {
+    start: Option<i64>,
+    /// None: all.
+    rows: Option<Vec<u32>>,
+}
+
+impl Group {
+    fn set(&self, len: usize) -> RowSet<'_> {
+        self.rows
+            .as_deref()
+            .map_or(RowSet::First(len), RowSet::These)
+    }
+
+    fn each(&self, len: usize) -> Vec<u32> {
+        self.rows
+            .clone()
+            .unwrap_or_else(|| (0..len as u32).collect())
+    }
+}
+
+impl WindowOperator {
+    /// `input` is the pruned schema of the stream, `declared` those of the outputs. The late output's rows are those of
+    /// the input: its columns are the declared ones that the input has.
+    /// Errors: a field that is not there, an aggregate that may be missing where its field may not be null.
+    pub fn new(spec: &WindowSpec, name: &str, input: &Schema, declared: &[Schema]) -> Result<Self> {
+        let frame = Frame::new(spec, input, declared)?;
+        let function = Function::new(
+            &spec.function,
+            name,
+            input,
+            &frame.key,
+            declared,
+            spec.late_output,
+        )?;
+        let sliding = spec.assigner.slice_ms() < spec.assigner.parts().0;
+        let shared = match &spec.function {
+            WindowFunction::Columns(_) => true,
+            WindowFunction::Aggregate { has_merge, .. } => *has_merge || !sliding,
+        };
+        Ok(Self {
+            assigner: spec.assigner,
+            lateness_ms: spec.lateness_ms,
+            scratch: function.pane(&frame.key, 0),
+            frame,
+            function,
+            shared,
+            panes: BTreeMap::new(),
+            watermark: Watermark::MIN,
+            busy: false,
+            room: 0,
+        })
+    }
+
+    /// Puts rows together that fall into one slice, in the order of their first rows.
+    fn group(&self, times: &[i64]) -> Vec<Group> {
+        let slice = |t: i64| self.assigner.slice_start(EventTime(t));
+        let (least, greatest) = times
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
+        let first = slice(least);
+        if first == slice(greatest) {
+            return vec![Group {
+                start: first,
+                rows: None,
+            }];
+        }
+        let mut groups: Vec<(Option<i64>, Vec<u32>)> = Vec::new();
+        let mut places: BTreeMap<Option<i64>, usize> = BTreeMap::new();
+        let length = self.assigner.slice_ms();
+        let (mut current, mut place) = (None, usize::MAX);
+        for (row, time) in times.iter().enumerate() {
+            // Neighbours are mostly of the same slice.
+            let same = current.is_some_and(|start: i64| {
+                time.checked_sub(start)
+                    .is_some_and(|d| d >= 0 && d < length)
+            });
+            if !same {
+                current = slice(*time);
+                place = *places.entry(current).or_insert(groups.len());
+                if place == groups.len() {
+                    groups.push((current, Vec::new()));
+                }
+            }
+            if let Some((_, rows)) = groups.get_mut(place) {
+                rows.push(row as u32);
+            }
+        }
+        groups
+            .into_iter()
+            .map(|(start, rows)| Group {
+                start,
+                rows: Some(rows),
+            })
+            .collect()
+    }
+
+    fn is_late(&self, window: Window) -> bool {
+        self.watermark.has_passed(EventTime(
+            window.max_time().0.saturating_add(self.lateness_ms),
+        ))
+    }
+
+    fn has_fired(&self, window: Window) -> bool {
+        self.watermark.has_passed(window.max_time())
+    }
+
+    /// The windows of a slice that still take rows, the latest first.
+    fn open_windows(&self, start: i64) -> Vec<Window> {
+        self.assigner
+            .assign(EventTime(start))
+            .filter(|w| !self.is_late(*w))
+            .collect()
+    }
+
+    /// Whether the slice lies between two windows.
+    fn in_gap(&self, start: i64) -> bool {
+        let (size, step, offset) = self.assigner.parts();
+        (i128::from(start) - i128::from(offset)).rem_euclid(i128::from(step.max(1)))
+            >= i128::from(size)
+    }
+
+    fn add(
+        &mut self,
+        start: i64,
+        batch: &Batch,
+        rows: RowSet<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let key = self.frame.key_of(batch);
+        let pane = match self.panes.entry(start) {
+            Entry::Occupied(e) => e.into_mut(),
+            Entry::Vacant(e) => e.insert(self.function.pane(&self.frame.key, self.room)),
+        };
+        self.function.add(pane, batch, &key, rows, cx)
+    }
+
+    /// Rows whose windows have not fired.
+    fn add_groups(
+        &mut self,
+        groups: &[(Group, Vec<Window>)],
+        batch: &Batch,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        if self.shared {
+            return groups
+                .iter()
+                .filter_map(|(g, _)| Some((g.start?, g)))
+                .try_for_each(|(start, g)| self.add(start, batch, g.set(batch.len()), cx));
+        }
+        let mut by_window: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (group, windows) in groups {
+            if let (None, [_]) = (&group.rows, groups) {
+                for w in windows.iter().rev() {
+                    self.add(w.start, batch, RowSet::First(batch.len()), cx)?;
+                }
+                return Ok(());
+            }
+            for w in windows {
+                by_window
+                    .entry(w.start)
+                    .or_default()
+                    .extend(group.each(batch.len()));
+            }
+        }
+        for (start, mut rows) in by_window {
+            rows.sort_unstable();
+            self.add(start, batch, RowSet::These(&rows), cx)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of which a window has fired: one by one, each fires its windows again.
+    fn add_and_fire(
+        &mut self,
+        groups: &[(Group, Vec<Window>)],
+        batch: &Batch,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let mut rows: Vec<(u32, usize)> = Vec::new();
+        for (i, (group, _)) in groups.iter().enumerate() {
+            rows.extend(group.each(batch.len()).into_iter().map(|r| (r, i)));
+        }
+        rows.sort_unstable();
+        for (row, i) in rows {
+            let Some((group, windows)) = groups.get(i) else {
+                continue;
+            };
+            let one = RowSet::These(std::slice::from_ref(&row));
+            if let (true, Some(start)) = (self.shared, group.start) {
+                self.add(start, batch, one, cx)?;
+            }
+            for window in windows {
+                if !self.shared {
+                    self.add(window.start, batch, one, cx)?;
+                }
+                if self.has_fired(*window) {
+                    self.fire(*window, Some((batch, row)), cx)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits a window's results: of all keys, or of that of one row.
+    fn fire(
+        &mut self,
+        window: Window,
+        only: Option<(&Batch, u32)>,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let end = if self.shared {
+            window.end
+        } else {
+            window.start.saturating_add(1)
+        };
+        let mut panes = self.panes.range(window.start..end).map(|(_, p)| p);
+        if only.is_none() {
+            let (first, second) = (panes.next(), panes.next());
+            if let (Some(pane), None) = (first, second) {
+                return self.function.emit(pane, window, cx);
+            }
+        }
+        self.scratch.clear();
+        for (_, pane) in self.panes.range_mut(window.start..end) {
+            let slots: Vec<u32> = match only {
+                None => (0..pane.index.slots() as u32).collect(),
+                Some((batch, row)) => {
+                    let key = self.frame.key_of(batch);
+                    pane.index.find(&key, row)?.into_iter().collect()
+                }
+            };
+            self.function.merge(&mut self.scratch, pane, &slots, cx)?;
+        }
+        self.function.emit(&self.scratch, window, cx)
+    }
+
+    /// Fires windows that the watermark has reached, one after the other, until about so many rows are emitted. Returns
+    /// what is forwarded once none is left; before that, [`watermark`](Self::watermark) is where it got to.
+    fn fire_due(&mut self, rows_max: u64, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
+        let before = cx.metrics.rows_out.load(Ordering::Relaxed);
+        self.busy = false;
+        while let Some(window) = self
+            .next_window(self.watermark.0)
+            .filter(|w| cx.watermark.has_passed(w.max_time()))
+        {
+            if cx.metrics.rows_out.load(Ordering::Relaxed) - before >= rows_max {
+                self.busy = true;
+                break;
+            }
+            self.fire(window, None, cx)?;
+            self.watermark = Watermark(window.max_time().0);
+        }
+        if !self.busy {
+            self.watermark = self.watermark.max(cx.watermark);
+        }
+        self.drop_panes();
+        self.count(cx)?;
+        Ok((!self.busy).then_some(cx.watermark))
+    }
+
+    /// The first window, by end, whose greatest time is above `after` and that has rows.
+    fn next_window(&self, after: i64) -> Option<Window> {
+        let (size, step, offset) = self.assigner.parts();
+        let (size, step, offset) = (
+            i128::from(size),
+            i128::from(step.max(1)),
+            i128::from(offset),
+        );
+        // The least start of a window that is above `bound`.
+        let above = |bound: i128| bound + 1 + (offset - bound - 1).rem_euclid(step);
+        let least = above((i128::from(after) - size + 1).max(i128::from(i64::MIN) - 1));
+        let from = i64::try_from(least).ok()?;
+        let (pane, _) = self.panes.range(from..).next()?;
+        let start = if self.shared {
+            above(i128::from(*pane) - size).max(least)
+        } else {
+            i128::from(*pane)
+        };
+        Some(Window {
+            start: i64::try_from(start).ok()?,
+            end: i64::try_from(start + size).ok()?,
+        })
+    }
+
+    fn drop_panes(&mut self) {
+        while let Some(entry) = self.panes.first_entry() {
+            let size = self.assigner.parts().0;
+            let last = if self.shared {
+                self.assigner.assign(EventTime(*entry.key())).next()
+            } else {
+                Some(Window {
+                    start: *entry.key(),
+                    end: entry.key().saturating_add(size),
+                })
+            };
+            let gone = |w: Window| {
+                self.watermark
+                    .has_passed(EventTime(w.max_time().0.saturating_add(self.lateness_ms)))
+            };
+            if last.is_some_and(|w| !gone(w)) {
+                break;
+            }
+            self.room = entry.remove().index.len();
+        }
+    }
+
+    fn count(&self, cx: &Context<'_>) -> Result<()> {
+        let keys: usize = self.panes.values().map(|p| p.index.len()).sum();
+        cx.metrics
+            .state_entries
+            .store(keys as u64, Ordering::Relaxed);
+        check_bytes(self.panes.values().map(Pane::bytes).sum(), cx.limits)
+    }
+}
+
+impl Operator for WindowOperator {
+    fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
+        if self.busy
+            && let Some(watermark) = self.fire_due(u64::MAX, cx)?
+        {
+            cx.emit_watermark(watermark);
+        }
+        let Some((batch, times)) = timed(&batch)? else {
+            return Ok(());
+        };
+        let (mut open, mut fired, mut late) = (Vec::new(), Vec::new(), Vec::new());
+        for group in self.group(&times) {
+            let windows = group
+                .start
+                .map(|s| self.open_windows(s))
+                .unwrap_or_default();
+            if windows.is_empty() {
+                let gap = group.start.is_some_and(|s| self.in_gap(s));
+                let passed = |row: &u32| {
+                    times
+                        .get(*row as usize)
+                        .is_none_or(|t| self.watermark.0 >= t.saturating_add(self.lateness_ms))
+                };
+                late.extend(
+                    group
+                        .each(batch.len())
+                        .into_iter()
+                        .filter(|r| !gap || passed(r)),
+                );
+            } else if self.lateness_ms > 0 && windows.iter().any(|w| self.has_fired(*w)) {
+                fired.push((group, windows));
+            } else {
+                open.push((group, windows));
+            }
+        }
+        if !fired.is_empty() && !self.shared {
+            // Rows of one window are added in their order, whether another of their windows has fired or not.
+            fired.append(&mut open);
+        }
+        self.add_groups(&open, &batch, cx)?;
+        self.add_and_fire(&fired, &batch, cx)?;
+        self.frame.emit_late(&batch, late, cx)?;
+        self.count(cx)
+    }
+
+    fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
+        self.fire_due(ROWS_A_CALL, cx)
+    }
+
+    fn busy(&self) -> bool {
+        self.busy
+    }
+
+    fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if self.busy
+            && let Some(watermark) = self.fire_due(ROWS_A_CALL, cx)?
+        {
+            cx.emit_watermark(watermark);
+        }
+        Ok(())
+    }
+}
