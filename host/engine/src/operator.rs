@@ -104,6 +104,11 @@ impl Context<'_> {
             .push((Outbox::ALL, Element::Watermark(watermark)));
     }
 
+    /// Emits an element of the operator's own making on one stream.
+    pub fn emit_element(&mut self, port: u32, element: Element) {
+        self.out.items.push((port, element));
+    }
+
     /// Says on all streams that the operator is idle, or active again.
     pub fn emit_idle(&mut self, idle: bool) {
         self.out.items.push((

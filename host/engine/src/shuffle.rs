@@ -19,8 +19,9 @@ pub trait Sender: Send {
     fn has_room(&mut self) -> bool;
 }
 
-/// The receiving end of a channel.
+/// The receiving end of all channels from one task to another: an input gate.
 pub trait Receiver: Send {
-    /// The next element. If there is none, the receiver is woken once there is.
-    fn receive(&mut self) -> Option<Element>;
+    /// The next element and by which of the channels it came, in the order sent over all of them. If there is none, the
+    /// receiver is woken once there is.
+    fn receive(&mut self) -> Option<(usize, Element)>;
 }

@@ -4,11 +4,11 @@
 //! Nothing waits inside a step. A step takes one batch from a source or a few elements from a channel, if every way
 //! out has room; else it says what it waits for, and whoever drives it calls again when it was woken.
 
-use pelton_model::Result;
 use pelton_model::element::Element;
 use pelton_model::limits::Limits;
 use pelton_model::protocol::TaskCommand;
 use pelton_model::time::{Monotonic, ProcessingTime};
+use pelton_model::{Error, Result};
 
 use crate::chain::{Chain, Entry, Surroundings};
 use crate::connector::{Poll, SourceProgress, SourceReader};
@@ -33,10 +33,10 @@ pub struct Head {
     pub metrics: Arc<OperatorMetrics>,
 }
 
-/// A channel from another task.
-pub struct Inlet {
-    /// Where its elements go.
-    pub entry: Entry,
+/// All channels from one other task.
+pub struct Gate {
+    /// Where the elements of each go.
+    pub entries: Vec<Entry>,
     /// Where they come from.
     pub receiver: Box<dyn Receiver>,
 }
@@ -61,12 +61,13 @@ pub enum Step {
 pub struct Task {
     chain: Chain,
     heads: Vec<(Head, HeadState)>,
-    inlets: Vec<(Inlet, bool)>,
+    /// Each with the number of its channels that have not ended.
+    gates: Vec<(Gate, usize)>,
     functions: Box<dyn Functions>,
     limits: Limits,
     batch_rows: usize,
     opened: bool,
-    /// Which inlet is asked first, so that none starves.
+    /// Which gate is asked first, so that none starves.
     turn: usize,
     /// Something was processed since the last flush, and when the first of it.
     dirty: Option<Monotonic>,
@@ -85,7 +86,7 @@ impl Task {
     pub fn new(
         chain: Chain,
         heads: Vec<Head>,
-        inlets: Vec<Inlet>,
+        gates: Vec<Gate>,
         functions: Box<dyn Functions>,
         limits: Limits,
         batch_rows: usize,
@@ -93,7 +94,13 @@ impl Task {
         Self {
             chain,
             heads: heads.into_iter().map(|h| (h, HeadState::Active)).collect(),
-            inlets: inlets.into_iter().map(|i| (i, true)).collect(),
+            gates: gates
+                .into_iter()
+                .map(|g| {
+                    let open = g.entries.len();
+                    (g, open)
+                })
+                .collect(),
             functions,
             limits,
             batch_rows: batch_rows.max(1),
@@ -199,31 +206,32 @@ impl Task {
     }
 
     fn take_elements(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
-        let count = self.inlets.len();
+        let count = self.gates.len();
         let mut taken = 0;
         let mut dry = 0;
         while taken < ELEMENTS_A_STEP && dry < count {
             let index = self.turn % count;
             self.turn = (index + 1) % count;
-            let Some((inlet, open)) = self.inlets.get_mut(index) else {
+            let Some((gate, open)) = self.gates.get_mut(index) else {
                 break;
             };
-            let element = if *open {
-                inlet.receiver.receive()
+            let received = if *open > 0 {
+                gate.receiver.receive()
             } else {
                 None
             };
-            let Some(element) = element else {
+            let Some((channel, element)) = received else {
                 dry += 1;
                 continue;
             };
             dry = 0;
             taken += 1;
             if matches!(element, Element::End) {
-                *open = false;
+                *open -= 1;
             }
             let rows = matches!(element, Element::Batch(_));
-            let entry = inlet.entry;
+            let entry = gate.entries.get(channel).copied();
+            let entry = entry.ok_or_else(|| Error::bug("a channel that its gate does not have"))?;
             let mut around = Surroundings {
                 functions: self.functions.as_mut(),
                 now,

@@ -13,7 +13,7 @@ use pelton_engine::build::{JobParts, TaskParts, needs_functions, task};
 use pelton_engine::connector::{Sink, Source};
 use pelton_engine::function::Functions;
 use pelton_engine::operator::OperatorMetrics;
-use pelton_engine::shuffle::local::channel;
+use pelton_engine::shuffle::local::gate;
 use pelton_engine::shuffle::{Receiver, Sender};
 use pelton_engine::state::HeapBackend;
 use pelton_model::graph::{JobGraph, Needs};
@@ -93,7 +93,7 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         let functions = needs_functions(&job.graph, spec)
             .then(|| (job.functions)(spec))
             .transpose()?;
-        let (senders, receivers) = ends.remove(&spec.task).unwrap_or_default();
+        let (senders, gates) = ends.remove(&spec.task).unwrap_or_default();
         let made = task(
             &parts,
             spec,
@@ -101,7 +101,7 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
                 metrics: &counters,
                 functions,
                 senders,
-                receivers,
+                gates,
             },
         )?;
         pool.put(index, made);
@@ -121,10 +121,10 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
 
 type Ends = (
     BTreeMap<ChannelId, Box<dyn Sender>>,
-    BTreeMap<ChannelId, Box<dyn Receiver>>,
+    Vec<(Vec<ChannelId>, Box<dyn Receiver>)>,
 );
 
-/// Both ends of each channel, by task.
+/// Both ends of each channel, by task. All channels from one task to another make a gate.
 fn ends(job: &LocalJob, pool: &Arc<Pool>) -> BTreeMap<TaskId, Ends> {
     let index: BTreeMap<TaskId, usize> = job
         .plan
@@ -134,19 +134,21 @@ fn ends(job: &LocalJob, pool: &Arc<Pool>) -> BTreeMap<TaskId, Ends> {
         .map(|(i, t)| (t.task, i))
         .collect();
     let mut ends: BTreeMap<TaskId, Ends> = BTreeMap::new();
+    let mut pairs: BTreeMap<(TaskId, TaskId), Vec<ChannelId>> = BTreeMap::new();
     for (id, c) in job.plan.channels.iter().enumerate() {
-        let id = ChannelId(id as u32);
+        let channels = pairs.entry((c.source, c.target)).or_default();
+        channels.push(ChannelId(id as u32));
+    }
+    for ((source, target), channels) in pairs {
         let wake = |task: TaskId| pool.waker(index.get(&task).copied().unwrap_or(usize::MAX));
         let bytes = usize::try_from(job.limits.channel_bytes).unwrap_or(usize::MAX);
-        let (sender, receiver) = channel(bytes, wake(c.target), wake(c.source));
-        ends.entry(c.source)
-            .or_default()
-            .0
-            .insert(id, Box::new(sender));
-        ends.entry(c.target)
-            .or_default()
-            .1
-            .insert(id, Box::new(receiver));
+        let (senders, receiver) = gate(channels.len(), bytes, wake(target), wake(source));
+        let out = &mut ends.entry(source).or_default().0;
+        for (id, sender) in channels.iter().zip(senders) {
+            out.insert(*id, Box::new(sender));
+        }
+        let gates = &mut ends.entry(target).or_default().1;
+        gates.push((channels, Box::new(receiver)));
     }
     ends
 }

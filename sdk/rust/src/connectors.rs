@@ -30,6 +30,21 @@ impl Connector {
         self
     }
 
+    /// Of files: one task reads them all as one stream, in ascending order of an integer field; the order of a file's own
+    /// lines is kept. A line without the field comes as early as its file allows, files in the order in which they are
+    /// named; so without it in any line they come one after the other.
+    #[must_use]
+    pub fn merge_by(self, field: &str) -> Self {
+        self.option("merge_by", field)
+    }
+
+    /// Of files that are merged: an integer field of the record gets the number of the file that the row comes from, from
+    /// 0. A batch never has rows of two files, so that what is split by this field and comes together again keeps its order.
+    #[must_use]
+    pub fn file_field(self, field: &str) -> Self {
+        self.option("file_field", field)
+    }
+
     pub(crate) fn into_wit(self, schema: Schema) -> WitConnector {
         let options = self
             .options
@@ -52,6 +67,18 @@ pub mod files {
         Connector::new("files")
             .option("path", path)
             .option("format", format)
+    }
+
+    /// Several paths in this order, for any of the readers: `files::json(files::all([left, right]))`.
+    pub fn all<P: Display>(paths: impl IntoIterator<Item = P>) -> String {
+        let paths: Vec<String> = paths.into_iter().map(|p| p.to_string()).collect();
+        paths.join("\n")
+    }
+
+    /// Writes JSON Lines into one file, which is there, in place of an older one, when the job has ended. The sink has
+    /// one task: `.sink("out", files::single("out.jsonl")).parallelism(1)`. Other formats: `.option("format", "csv")`.
+    pub fn single(path: impl Display) -> Connector {
+        json(path).option("single", true).option("overwrite", true)
     }
 
     /// The lines of a file, of all files of a folder, or of those that a glob names. The record has one text field,

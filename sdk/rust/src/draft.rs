@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
-    Body, Edge, Emit, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
-    Times, Timestamps, Transform, Watermarks, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
+    Body, Edge, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
+    Transform, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
 };
 use crate::digest::digest;
 use crate::function::{Function, Open, Port};
@@ -197,13 +197,19 @@ impl Draft {
     }
 }
 
-pub(crate) fn transform(function: u32, view: Schema, produces: Vec<String>, times: bool) -> Body {
+/// A function without state; and whether it gives event times, and watermarks.
+pub(crate) fn transform(
+    function: u32,
+    view: Schema,
+    produces: Vec<String>,
+    (times, watermarks): (bool, bool),
+) -> Body {
     Body::Transform(Transform {
         function,
         view,
         produces,
         times,
-        watermarks: false,
+        watermarks,
     })
 }
 
@@ -231,20 +237,6 @@ pub(crate) fn select(unnest: Option<&str>, columns: Vec<(String, String)>) -> Bo
     Body::Select(Select {
         unnest: unnest.map(str::to_owned),
         columns,
-    })
-}
-
-pub(crate) fn timestamps(
-    field: Option<&str>,
-    watermarks: Watermarks,
-    idle_ms: Option<u64>,
-) -> Body {
-    Body::Timestamps(Timestamps {
-        times: field.map_or(Times::Given, |f| Times::Field(f.to_owned())),
-        watermarks,
-        emit: Emit::Batch,
-        idle_ms,
-        drift_ms: None,
     })
 }
 

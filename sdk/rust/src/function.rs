@@ -20,6 +20,7 @@ pub(crate) mod aggregate;
 pub(crate) mod keyed;
 pub(crate) mod segment;
 pub(crate) mod transform;
+pub(crate) mod watermark;
 
 /// What an instance knows when it makes its functions.
 pub struct Open {
@@ -109,6 +110,8 @@ pub(crate) enum Effect {
     Make(Schema),
     /// The same rows with event times.
     Times,
+    /// The same rows, with what follows each in the way of watermarks.
+    Watermarks,
 }
 
 impl Effect {
@@ -118,7 +121,7 @@ impl Effect {
             Self::Make(schema) => top_fields(schema)
                 .filter_map(|(_, n)| Some(n.first()?.name.clone()))
                 .collect(),
-            Self::Select | Self::Times => Vec::new(),
+            Self::Select | Self::Times | Self::Watermarks => Vec::new(),
         }
     }
 }
@@ -139,6 +142,8 @@ pub(crate) struct Input<'a> {
     pub(crate) map: Option<&'a [u32]>,
     /// Rows.
     pub(crate) rows: usize,
+    /// Event times, 8 bytes each, and for each row, where it stands in them; none: in the same place.
+    pub(crate) times: Option<(&'a [u8], Option<&'a [u32]>)>,
     /// For each row, the row of the call's batch that it comes from; none: the same.
     pub(crate) origin: Option<&'a Rc<Vec<u32>>>,
     /// Bytes of output after which the step stops.
@@ -174,6 +179,16 @@ impl<'a> Input<'a> {
             i += 1;
         }
         Ok(stop)
+    }
+
+    /// The event time of a row; the least where rows have none.
+    pub(crate) fn time_of(&self, row: usize) -> i64 {
+        let Some((times, map)) = self.times else {
+            return i64::MIN;
+        };
+        let at = map.map_or(Some(row), |map| map.get(row).map(|at| *at as usize));
+        at.and_then(|at| times.get(at * 8..at * 8 + 8)?.try_into().ok())
+            .map_or(i64::MIN, i64::from_le_bytes)
     }
 
     pub(crate) fn origin_of(&self, row: usize) -> u32 {
@@ -216,6 +231,8 @@ pub(crate) enum Made {
     },
     /// An event time for each row.
     Times(Vec<u8>),
+    /// What follows each row in the way of watermarks.
+    Watermarks(Vec<u8>),
 }
 
 /// Rows of a side output.

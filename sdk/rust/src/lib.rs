@@ -64,6 +64,7 @@ pub use error::{Error, Result};
 pub use function::aggregate::{Aggregate, Window};
 pub use function::keyed::Ctx;
 pub use function::transform::{Filled, Slot};
+pub use function::watermark::{WatermarkGenerator, WatermarkOut};
 pub use function::{Columns, Open, Out, SideTag};
 pub use job::{Job, Sink};
 pub use key::{Key, KeyFields, KeyValue};

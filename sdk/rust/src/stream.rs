@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use crate::bindings::exports::pelton::job::graph::{Body, Partition, Watermarks};
+use crate::bindings::exports::pelton::job::graph::{
+    Body, Emit as EmitWhen, Partition, Times, Timestamps, Watermarks,
+};
 use crate::connectors::Connector;
 use crate::draft::{self, End, Shared};
 use crate::error::Result;
@@ -11,6 +13,7 @@ use crate::function::transform::{
     Filled, FilterStep, FlatMapStep, MapBatchStep, MapIntoStep, MapStep, Slot, TimesStep,
     TryMapStep,
 };
+use crate::function::watermark::{Punctuated, WatermarkGenerator, WatermarkStep};
 use crate::function::{Columns, Effect, Function, Open, Out, SideTag, Step, StepFunction};
 use crate::job::Sink;
 use crate::record::{Emit, Field, Nested, Record};
@@ -40,35 +43,66 @@ impl<T: Record, V: Record> Clone for Stream<T, V> {
 }
 
 /// How watermarks follow from event times.
+///
+/// A watermark follows each batch of rows in which the greatest time has grown: at the latest a few milliseconds after the
+/// row, where Flink's default is 200 ms. Windows close no later for it, and no earlier than they may.
 #[derive(Clone, Copy, Debug)]
 pub struct WatermarkStrategy {
     watermarks: Watermarks,
+    emit: EmitWhen,
     idle_ms: Option<u64>,
+    drift_ms: Option<u64>,
 }
 
 /// Rows are out of order by at most this: the watermark is the greatest time less this, less 1 ms.
 #[must_use]
 pub fn bounded(delay: Duration) -> WatermarkStrategy {
-    WatermarkStrategy {
-        watermarks: Watermarks::Bounded(delay.millis().max(0) as u64),
-        idle_ms: None,
-    }
+    WatermarkStrategy::of(Watermarks::Bounded(delay.millis().max(0) as u64))
 }
 
-/// Times never descend.
+/// Times never descend: the watermark is the greatest time less 1 ms.
 #[must_use]
 pub fn monotonous() -> WatermarkStrategy {
-    WatermarkStrategy {
-        watermarks: Watermarks::Monotonous,
-        idle_ms: None,
-    }
+    WatermarkStrategy::of(Watermarks::Monotonous)
 }
 
 impl WatermarkStrategy {
-    /// An input without a row for so long no longer holds the watermark back.
+    fn of(watermarks: Watermarks) -> Self {
+        Self {
+            watermarks,
+            emit: EmitWhen::Batch,
+            idle_ms: None,
+            drift_ms: None,
+        }
+    }
+
+    /// A split without a row for so long no longer holds the watermark back, until its next row; so does a stream that has
+    /// no splits. Time in which the split is not read does not count: paused by alignment, or held up by what is below.
     #[must_use]
     pub fn idle_after(mut self, duration: Duration) -> Self {
         self.idle_ms = Some(duration.millis().max(1) as u64);
+        self
+    }
+
+    /// Watermarks follow at most once in so long: fewer of them cost less, and windows close later.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Self {
+        self.emit = EmitWhen::Interval(interval.millis().max(1) as u64);
+        self
+    }
+
+    /// A watermark follows each row that raises it, so that results do not depend on how rows are cut into batches.
+    #[must_use]
+    pub fn every_row(mut self) -> Self {
+        self.emit = EmitWhen::Row;
+        self
+    }
+
+    /// Splits of sources stay together: one is not read while its watermark is more than this ahead of the least of all
+    /// the job's streams that ask for this.
+    #[must_use]
+    pub fn align_within(mut self, drift: Duration) -> Self {
+        self.drift_ms = Some(drift.millis().max(0) as u64);
         self
     }
 }
@@ -325,10 +359,8 @@ impl<T: Record, V: Record> Stream<T, V> {
         strategy: WatermarkStrategy,
         time: impl Fn(V::Ref<'_>) -> Timestamp + 'static,
     ) -> Self {
-        let timed: Self = self.step("event-time", Effect::Times, move |_| {
-            Ok(TimesStep::<V, _>::new(time))
-        });
-        timed.timestamps(None, strategy)
+        self.with_times("event-time", time)
+            .timestamps(Times::Given, strategy)
     }
 
     /// As [`assign_timestamps`](Self::assign_timestamps), by a field: the host does it alone.
@@ -337,11 +369,54 @@ impl<T: Record, V: Record> Stream<T, V> {
         strategy: WatermarkStrategy,
         field: Field<T, Timestamp>,
     ) -> Self {
-        self.timestamps(Some(field.name()), strategy)
+        self.timestamps(Times::Field(field.name().to_owned()), strategy)
     }
 
-    fn timestamps(self, field: Option<&str>, strategy: WatermarkStrategy) -> Self {
-        let body = draft::timestamps(field, strategy.watermarks, strategy.idle_ms);
+    /// Rows get the time at which they come in, by the host's clock, which never goes back here.
+    #[must_use]
+    pub fn assign_ingestion_time(self) -> Self {
+        self.timestamps(Times::Ingestion, monotonous())
+    }
+
+    /// Gives rows their event times, and leaves watermarks to what follows: one of the `assign_watermarks`.
+    pub fn with_times(self, name: &str, time: impl Fn(V::Ref<'_>) -> Timestamp + 'static) -> Self {
+        self.step(name, Effect::Times, move |_| {
+            Ok(TimesStep::<V, _>::new(time))
+        })
+    }
+
+    /// Makes watermarks by a generator of the job's own, which `open` makes once in each instance, in place of those that
+    /// come from above. It sees each row with its event time; a watermark follows the row for which it is emitted.
+    ///
+    /// Anywhere in the graph where rows have event times.
+    pub fn assign_watermarks<G: WatermarkGenerator<V> + 'static>(
+        self,
+        name: &str,
+        open: impl FnOnce(&Open) -> G + 'static,
+    ) -> Self {
+        let marked: Self = self.step(name, Effect::Watermarks, move |cx| {
+            Ok(WatermarkStep::<V, G>::new(open(cx)))
+        });
+        marked.timestamps(Times::Given, WatermarkStrategy::of(Watermarks::Generated))
+    }
+
+    /// As [`assign_watermarks`](Self::assign_watermarks): a watermark follows each row for which `watermark` gives one.
+    pub fn assign_watermarks_by(
+        self,
+        name: &str,
+        watermark: impl Fn(V::Ref<'_>, Timestamp) -> Option<Timestamp> + 'static,
+    ) -> Self {
+        self.assign_watermarks(name, move |_| Punctuated(watermark))
+    }
+
+    fn timestamps(self, times: Times, strategy: WatermarkStrategy) -> Self {
+        let body = Body::Timestamps(Timestamps {
+            times,
+            watermarks: strategy.watermarks,
+            emit: strategy.emit,
+            idle_ms: strategy.idle_ms,
+            drift_ms: strategy.drift_ms,
+        });
         let operator = add_operator(&self.draft, &self.ends, "timestamps", body, T::schema());
         Self::of(self.draft, operator)
     }
@@ -488,11 +563,12 @@ fn add_step(
 ) -> u32 {
     let (view, output) = (spec.view.clone(), spec.output.clone());
     let (produces, times) = (spec.effect.produces(), matches!(spec.effect, Effect::Times));
+    let watermarks = matches!(spec.effect, Effect::Watermarks);
     let mut d = draft.borrow_mut();
     let function = d.function(Box::new(move |open| Ok(Function::Step(spec, make(open)?))));
     let operator = d.add(
         name,
-        draft::transform(function, view, produces, times),
+        draft::transform(function, view, produces, (times, watermarks)),
         Some(output),
     );
     d.connect(ends, operator);

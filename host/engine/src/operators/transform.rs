@@ -2,17 +2,22 @@
 //!
 //! The segment gets the columns that any of its functions reads of the input; what no function makes follows from the
 //! input by the parent row of each output row, and is never copied into the sandbox and back.
+//!
+//! Where the last function generates watermarks, its output is cut after each row that a watermark or idleness follows;
+//! the watermarks and idleness from above then go to the side outputs alone, but for the end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pelton_model::batch::Batch;
+use pelton_model::element::Element;
 use pelton_model::graph::Transform;
 use pelton_model::schema::{Projection, Schema};
+use pelton_model::watermark::Watermark;
 use pelton_model::{Error, Result};
 
 use super::output::{From, assemble};
-use crate::function::{Reply, Rows, Segment, SegmentSpec};
+use crate::function::{GOES_IDLE, Reply, Rows, Segment, SegmentSpec};
 use crate::operator::{Context, Operator, OperatorMetrics};
 
 /// One function of a fused run.
@@ -36,6 +41,15 @@ pub struct TransformOperator {
     /// For the last function's main output: each field of the pruned stream.
     main: Vec<From>,
     ports: Vec<u32>,
+    /// Where the last function generates watermarks, how far it is.
+    generated: Option<Generated>,
+}
+
+/// What a generator has said so far.
+#[derive(Debug)]
+struct Generated {
+    watermark: Watermark,
+    idle: bool,
 }
 
 impl TransformOperator {
@@ -108,6 +122,7 @@ impl TransformOperator {
             ..SegmentSpec::default()
         };
         let projection = Projection::new(input, &view)?;
+        let generates = members.last().is_some_and(|m| m.spec.watermarks);
         Ok(Self {
             members,
             segment_spec,
@@ -115,6 +130,10 @@ impl TransformOperator {
             projection,
             main,
             ports,
+            generated: generates.then_some(Generated {
+                watermark: Watermark::MIN,
+                idle: false,
+            }),
         })
     }
 
@@ -196,10 +215,86 @@ impl Operator for TransformOperator {
                     all = (0..rows.columns.len()).map(From::Made).collect();
                     &all
                 };
-                cx.emit(out, assemble(rows, &parent, columns)?);
+                let mut rows = rows;
+                let marks = rows.watermarks.take();
+                let made = assemble(rows, &parent, columns)?;
+                match (&mut self.generated, marks) {
+                    (Some(generated), Some(marks)) if port == 0 => {
+                        generated.emit(&made, &marks, cx);
+                    }
+                    _ => cx.emit(out, made),
+                }
             }
             done += consumed;
         }
         Ok(())
     }
+
+    fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
+        let sides = self.side_ports();
+        let Some(generated) = &mut self.generated else {
+            return Ok(Some(cx.watermark));
+        };
+        if cx.watermark == Watermark::MAX {
+            if std::mem::take(&mut generated.idle) {
+                cx.emit_element(0, Element::Active);
+            }
+            return Ok(Some(Watermark::MAX));
+        }
+        for port in sides {
+            cx.emit_element(port, Element::Watermark(cx.watermark));
+        }
+        Ok(None)
+    }
+
+    fn idle(&mut self, idle: bool, cx: &mut Context<'_>) -> Result<bool> {
+        if self.generated.is_none() {
+            return Ok(true);
+        }
+        for port in self.side_ports() {
+            let element = if idle { Element::Idle } else { Element::Active };
+            cx.emit_element(port, element);
+        }
+        Ok(false)
+    }
 }
+
+impl TransformOperator {
+    fn side_ports(&self) -> std::ops::RangeInclusive<u32> {
+        1..=self.members.iter().map(|m| side_outputs(Some(m))).sum()
+    }
+}
+
+impl Generated {
+    /// Emits rows, each followed by what its mark says. A watermark that does not rise is passed over; idleness ends
+    /// with the next row that does not ask for it again.
+    fn emit(&mut self, rows: &Batch, marks: &[i64], cx: &mut Context<'_>) {
+        let mut start = 0;
+        for (row, mark) in marks.iter().enumerate() {
+            let goes_idle = *mark == GOES_IDLE;
+            if self.idle && !goes_idle {
+                self.idle = false;
+                cx.emit(0, rows.slice(start, row - start));
+                cx.emit_element(0, Element::Active);
+                start = row;
+            }
+            let after = if goes_idle {
+                (!std::mem::replace(&mut self.idle, true)).then_some(Element::Idle)
+            } else if Watermark(*mark) > self.watermark {
+                self.watermark = Watermark(*mark);
+                Some(Element::Watermark(self.watermark))
+            } else {
+                None
+            };
+            if let Some(element) = after {
+                cx.emit(0, rows.slice(start, row + 1 - start));
+                cx.emit_element(0, element);
+                start = row + 1;
+            }
+        }
+        cx.emit(0, rows.slice(start, marks.len() - start));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! A channel within a process: elements pass as pointers, bounded by the bytes that they keep alive.
+//! An input gate within a process: all channels from one task to another. They share a queue, so that their elements
+//! come in the order sent; elements pass as pointers, bounded by the bytes that they keep alive.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,8 @@ use super::{Receiver, Sender, Waker};
 
 #[derive(Default)]
 struct Queue {
-    elements: VecDeque<(usize, Element)>,
+    /// (channel, bytes, element).
+    elements: VecDeque<(usize, usize, Element)>,
     bytes: usize,
     sender_waits: bool,
     receiver_waits: bool,
@@ -29,13 +31,14 @@ impl Shared {
     }
 }
 
-/// A channel that holds up to about `bytes_max` bytes (a single larger element passes). `on_data` wakes the receiver,
-/// `on_room` the sender.
-pub fn channel(
+/// A gate of so many channels that hold together up to about `bytes_max` bytes (a single larger element passes): its
+/// sending ends and the receiving one. `on_data` wakes the receiver, `on_room` the sender.
+pub fn gate(
+    channels: usize,
     bytes_max: usize,
     on_data: Waker,
     on_room: Waker,
-) -> (impl Sender + 'static, impl Receiver + 'static) {
+) -> (Vec<impl Sender + 'static>, impl Receiver + 'static) {
     let queue = Queue {
         receiver_waits: true,
         ..Queue::default()
@@ -46,36 +49,39 @@ pub fn channel(
         on_data,
         on_room,
     });
-    (LocalSender(Arc::clone(&shared)), LocalReceiver(shared))
+    let senders = (0..channels)
+        .map(|channel| LocalSender(channel, Arc::clone(&shared)))
+        .collect();
+    (senders, LocalReceiver(shared))
 }
 
-struct LocalSender(Arc<Shared>);
+struct LocalSender(usize, Arc<Shared>);
 struct LocalReceiver(Arc<Shared>);
 
 impl Sender for LocalSender {
     fn send(&mut self, element: Element) {
         let bytes = element.bytes();
-        let mut queue = self.0.lock();
+        let mut queue = self.1.lock();
         queue.bytes += bytes;
-        queue.elements.push_back((bytes, element));
+        queue.elements.push_back((self.0, bytes, element));
         if std::mem::take(&mut queue.receiver_waits) {
             drop(queue);
-            (self.0.on_data)();
+            (self.1.on_data)();
         }
     }
 
     fn has_room(&mut self) -> bool {
-        let mut queue = self.0.lock();
-        let room = queue.bytes < self.0.bytes_max;
+        let mut queue = self.1.lock();
+        let room = queue.bytes < self.1.bytes_max;
         queue.sender_waits = !room;
         room
     }
 }
 
 impl Receiver for LocalReceiver {
-    fn receive(&mut self) -> Option<Element> {
+    fn receive(&mut self) -> Option<(usize, Element)> {
         let mut queue = self.0.lock();
-        let Some((bytes, element)) = queue.elements.pop_front() else {
+        let Some((channel, bytes, element)) = queue.elements.pop_front() else {
             queue.receiver_waits = true;
             return None;
         };
@@ -86,7 +92,7 @@ impl Receiver for LocalReceiver {
             drop(queue);
             (self.0.on_room)();
         }
-        Some(element)
+        Some((channel, element))
     }
 }
 
@@ -105,7 +111,8 @@ mod tests {
                 c.fetch_add(1, Ordering::SeqCst);
             }) as Waker
         };
-        let (mut tx, mut rx) = channel(40, count(&data), count(&room));
+        let (mut ends, mut rx) = gate(1, 40, count(&data), count(&room));
+        let mut tx = ends.pop().unwrap();
         for t in 0..3 {
             assert!(tx.has_room());
             tx.send(Element::Watermark(Watermark(t)));
@@ -118,5 +125,21 @@ mod tests {
         assert_eq!(room.load(Ordering::SeqCst), 1);
         tx.send(Element::End);
         assert_eq!(data.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn the_channels_of_a_gate_keep_the_order_among_them() {
+        let none = || Arc::new(|| {}) as Waker;
+        let (mut ends, mut rx) = gate(2, 1 << 20, none(), none());
+        for (channel, time) in [(1, 5), (0, 3), (1, 6), (1, 7), (0, 4)] {
+            ends[channel].send(Element::Watermark(Watermark(time)));
+        }
+        let seen: Vec<_> = std::iter::from_fn(|| rx.receive())
+            .map(|(channel, e)| match e {
+                Element::Watermark(w) => (channel, w.0),
+                _ => (channel, 0),
+            })
+            .collect();
+        assert_eq!(seen, [(1, 5), (0, 3), (1, 6), (1, 7), (0, 4)]);
     }
 }

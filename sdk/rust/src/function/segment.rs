@@ -30,6 +30,8 @@ struct Planned {
     view: Vec<Place>,
     /// The nodes of all, where all are of one level.
     direct: Option<(usize, Vec<u32>)>,
+    /// The level of event times; none: those of the batch.
+    times: Option<usize>,
 }
 
 pub(crate) struct Segment {
@@ -48,7 +50,7 @@ impl Segment {
     pub(crate) fn plan(functions: &[Function], numbers: &[u32], input: &Schema) -> Result<Self> {
         let mut frame = Frame(places(input, 0));
         let mut steps = Vec::new();
-        let (mut levels, mut times) = (1, None);
+        let (mut levels, mut times, mut generates) = (1, None, false);
         for number in numbers {
             let function = *number as usize;
             let Some(Function::Step(spec, _)) = functions.get(function) else {
@@ -58,13 +60,20 @@ impl Segment {
             };
             let view = frame.view(&spec.view)?;
             let direct = direct(&view);
+            if generates {
+                return Err(Error::new(
+                    "a function cannot follow one that makes watermarks",
+                ));
+            }
             steps.push(Planned {
                 function,
                 view,
                 direct,
+                times,
             });
             match &spec.effect {
                 Effect::Select => {}
+                Effect::Watermarks => generates = true,
                 Effect::Times => {
                     times = Some(levels);
                     levels += 1;
@@ -89,6 +98,8 @@ impl Segment {
         let mut run = Run {
             levels: Vec::with_capacity(1 + self.steps.len()),
             rows: all,
+            times: rows.times,
+            watermarks: None,
         };
         run.levels.push(Level {
             columns: rows.columns,
@@ -172,7 +183,7 @@ impl Segment {
             columns,
             times,
             kinds: None,
-            watermarks: None,
+            watermarks: run.watermarks.take(),
         }
     }
 }
@@ -296,6 +307,10 @@ impl Level {
 struct Run {
     levels: Vec<Level>,
     rows: usize,
+    /// Event times of the batch.
+    times: Option<Vec<u8>>,
+    /// What follows each row, where the last function says so.
+    watermarks: Option<Vec<u8>>,
 }
 
 impl Run {
@@ -316,6 +331,7 @@ impl Run {
             physical: self.rows,
             map: None,
             rows: self.rows,
+            times: self.times_of(step),
             origin: self.origin(),
             budget,
         };
@@ -336,6 +352,16 @@ impl Run {
             }
         }
         function.run(&input)
+    }
+
+    /// Event times as a function finds them, and where the rows at hand stand in them.
+    fn times_of(&self, step: &Planned) -> Option<(&[u8], Option<&[u32]>)> {
+        let level = self.levels.get(step.times.unwrap_or(0))?;
+        let times = match step.times {
+            None => self.times.as_deref(),
+            Some(_) => level.columns.first()?.values.as_deref(),
+        };
+        Some((times?, level.map.as_deref().map(Vec::as_slice)))
     }
 
     /// The columns of a view over several levels, with one row for each row at hand.
@@ -426,6 +452,7 @@ impl Run {
                     map: None,
                 });
             }
+            Made::Watermarks(marks) => self.watermarks = Some(marks),
             Made::Times(times) => {
                 let column = Column {
                     validity: None,
