@@ -28,9 +28,18 @@ pub(super) struct Chunk {
     pub(super) range: Range,
 }
 
-/// The files that `path` names: one file, a folder, or a glob with `*` and `?`; by bytes of their paths. Each is opened,
-/// to see whether it can be read. Errors: `InputMissing` with path and reason, also if there is no file at all.
-pub(super) fn files(path: &str) -> Result<Vec<InputFile>> {
+/// The files that the lines of `paths` name, in their order: each one file, a folder, or a glob with `*` and `?`; those
+/// by bytes of their paths. Each is opened, to see whether it can be read. Errors: `InputMissing` with path and reason,
+/// also if there is no file at all.
+pub(super) fn files(paths: &str) -> Result<Vec<InputFile>> {
+    let mut all = Vec::new();
+    for path in paths.split('\n') {
+        all.extend(files_of(path)?);
+    }
+    Ok(all)
+}
+
+fn files_of(path: &str) -> Result<Vec<InputFile>> {
     let mut found = Vec::new();
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {

@@ -5,12 +5,14 @@
 //!
 //! | option | value |
 //! |---|---|
-//! | `path` | a file, a folder (its regular files; names with `.` or `_` in front are left out), or a glob with `*` and `?` |
+//! | `path` | a file, a folder (its regular files; names with `.` or `_` in front are left out), or a glob with `*` and `?`; or several of these, a line each |
 //! | `format` | `text`, `json` or `csv` |
 //! | `on_error` | `fail` (default): a bad line is an error with file, line and column; `skip`: it is counted |
 //! | `header` | of CSV: `true` (default): fields by name; `false`: by their place in the record |
 //! | `delimiter` | of CSV: one ASCII character, `,` by default; `\t` for a tab |
 //! | `multiline` | of CSV: `true`: fields in quotes may hold line ends, and each file is read by one task |
+//! | `merge_by` | an integer field: one task reads all files as one stream, ascending by it (see [`merge`]) |
+//! | `file_field` | with `merge_by`: an integer field that gets the number of the row's file, from 0 |
 //!
 //! Files are read in the order of their paths, in chunks of 8 MiB; compressed ones (gzip) whole.
 //!
@@ -22,6 +24,7 @@ mod fault;
 mod json;
 mod lines;
 mod listing;
+mod merge;
 mod reader;
 mod scan;
 mod sink;
@@ -41,6 +44,7 @@ use pelton_model::{Error, ErrorCode, Result};
 use self::columns::Record;
 use self::lines::{Lines, Range};
 use self::listing::InputFile;
+use self::merge::MergeBy;
 use self::reader::{FilesSource, Format, Shared};
 use crate::options::Options;
 use crate::{OptionMap, SourceRequest};
@@ -51,13 +55,15 @@ pub(crate) use self::sink::{check_sink, open_sink};
 const CHUNK_BYTES: u64 = 8 << 20;
 /// The longest line that any limit allows: a batch of one line must fit in Arrow's 32-bit offsets.
 const LINE_BYTES_MAX: u64 = 1 << 30;
-const SOURCE_OPTIONS: [&str; 6] = [
+const SOURCE_OPTIONS: [&str; 8] = [
     "path",
     "format",
     "on_error",
     "header",
     "delimiter",
     "multiline",
+    "merge_by",
+    "file_field",
 ];
 
 /// Whether the options make a source of `declared` records.
@@ -74,13 +80,35 @@ pub(crate) fn open_source(request: &SourceRequest<'_>) -> Result<Arc<dyn Source>
 fn open(request: &SourceRequest<'_>, chunk_bytes: u64) -> Result<Arc<dyn Source>> {
     let plan = Plan::new(request.options, request.declared)?;
     let files = listing::files(plan.path)?;
+    let Some(merge) = &plan.merge else {
+        return source(request, &plan, files, chunk_bytes);
+    };
+    let (declared, needed) = (merge.read(request.declared), merge.read(request.needed));
+    let one = SourceRequest {
+        declared: &declared,
+        needed: &needed,
+        ..*request
+    };
+    let sources = files
+        .into_iter()
+        .map(|file| source(&one, &plan, vec![file], chunk_bytes))
+        .collect::<Result<_>>()?;
+    merge.source(sources, request.needed)
+}
+
+fn source(
+    request: &SourceRequest<'_>,
+    plan: &Plan<'_>,
+    files: Vec<InputFile>,
+    chunk_bytes: u64,
+) -> Result<Arc<dyn Source>> {
     let line_bytes_max = request.limits.record_bytes.min(LINE_BYTES_MAX) as usize;
     let format = match plan.kind {
         Kind::Text => Format::Text(text::Layout::new(request.declared, request.needed)?),
         Kind::Json => Format::Json,
         Kind::Csv => Format::Csv(
             plan.dialect,
-            csv_layouts(&plan, request, &files, line_bytes_max)?,
+            csv_layouts(plan, request, &files, line_bytes_max)?,
         ),
     };
     let chunks = listing::chunks(
@@ -156,6 +184,7 @@ struct Plan<'a> {
     kind: Kind,
     skip_bad: bool,
     dialect: csv::Dialect,
+    merge: Option<MergeBy>,
 }
 
 impl<'a> Plan<'a> {
@@ -178,6 +207,7 @@ impl<'a> Plan<'a> {
                 delimiter: delimiter(&options)?,
                 multiline: options.flag("multiline", false)?,
             },
+            merge: MergeBy::new(&options, declared)?,
         })
     }
 }

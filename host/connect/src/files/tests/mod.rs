@@ -3,6 +3,7 @@
 mod bad_files;
 mod bad_input;
 mod decode;
+mod merging;
 mod random;
 mod reading;
 mod writing;
