@@ -454,28 +454,28 @@ impl KeyedState for HeapState {
         if !self.expires {
             return Ok(());
         }
-        let most = self.index.slots().min(SWEPT + self.touched);
+        let (mut whole, mut steps) = (0, SWEPT + self.touched);
         self.touched = 0;
-        for _ in 0..most {
+        while steps > 0 && whole < self.index.slots() {
+            steps -= 1;
             if self.swept as usize >= self.index.slots() {
                 self.swept = 0;
             }
             let slot = self.swept;
-            let had = self.states.iter().any(|s| s.has(slot));
-            if !had {
-                self.swept += 1;
-                continue;
-            }
-            let mut all = true;
-            for state in &mut self.states {
-                all &= state.sweep(slot);
-            }
-            if all {
+            if self.states.iter().any(|s| s.has(slot)) {
+                let mut all = true;
+                for state in &mut self.states {
+                    all &= state.sweep(slot);
+                }
+                if !all {
+                    continue;
+                }
                 if !self.states.iter().any(|s| s.has(slot)) && !pinned(slot) {
                     self.index.remove(slot);
                 }
-                self.swept += 1;
             }
+            self.swept += 1;
+            whole += 1;
         }
         Ok(())
     }

@@ -1,3 +1,6 @@
+mod inputs;
+mod timers;
+
 use super::*;
 use crate::function::{Functions, Lent, Mark, Moment, Reply, Slots, StateChange};
 use crate::operator::{OperatorMetrics, Outbox};

@@ -319,7 +319,8 @@ impl MapStore {
         let (items, of_lists) = (self.items, self.of_lists);
         let map = self.map(slot)?;
         let mut last = None;
-        let mut touched: Vec<(Box<[u8]>, Option<Vec<u8>>)> = Vec::new();
+        // Keys to remove, and what is left of lists.
+        let (mut gone, mut shorter) = (Vec::<Box<[u8]>>::new(), Vec::new());
         let mut seen = 0;
         for (key, value) in map.after(from).take(SWEPT_MAX) {
             seen += 1;
@@ -329,23 +330,21 @@ impl MapStore {
                 if first.is_some_and(|(_, stamp, _)| expiry.is_over(stamp)) {
                     let mut list = value.to_vec();
                     drop_expired(items, &expiry, &mut list);
-                    if list.len() < value.len() {
-                        touched.push((key.into(), (!list.is_empty()).then_some(list)));
+                    if list.is_empty() {
+                        gone.push(key.into());
+                    } else if list.len() < value.len() {
+                        shorter.push((Box::<[u8]>::from(key), list));
                     }
                 }
             } else if expiry.is_over(stamp_of(value)) {
-                touched.push((key.into(), None));
+                gone.push(key.into());
             }
         }
         let more = last.filter(|_| seen == SWEPT_MAX).map(Into::into);
-        if !touched.is_empty() {
+        if !gone.is_empty() || !shorter.is_empty() {
             self.change(slot, |map| {
-                for (key, rest) in &touched {
-                    match rest {
-                        Some(list) => map.set(key, list),
-                        None => drop(map.remove(key)),
-                    }
-                }
+                shorter.iter().for_each(|(key, list)| map.set(key, list));
+                gone.iter().for_each(|key| drop(map.remove(key)));
             });
         }
         more

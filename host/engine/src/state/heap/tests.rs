@@ -1,3 +1,6 @@
+mod bounds;
+mod expiry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
