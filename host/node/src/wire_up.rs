@@ -103,7 +103,10 @@ fn accept_inner(
     check_params(&graph, &params)?;
     check_connectors(&graph)?;
     let needs = needs(&graph)?;
-    let plan = plan(&graph, settings.parallelism, settings.max_parallelism)?;
+    // An operator's own stands above the job's, and this above the command line's and the settings'.
+    let parallelism = graph.parallelism.unwrap_or(settings.parallelism);
+    let max_parallelism = graph.max_parallelism.unwrap_or(settings.max_parallelism);
+    let plan = plan(&graph, parallelism, max_parallelism)?;
     Ok(Accepted {
         component,
         graph,

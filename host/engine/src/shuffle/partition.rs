@@ -1,6 +1,8 @@
 //! Which task below gets a row. Watermarks, idleness and the end go to all.
 //! Needs: model::{element, key}. A selection is materialised here: what crosses an exchange stands alone.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
 use arrow_buffer::ScalarBuffer;
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
@@ -32,11 +34,13 @@ enum Way {
     Chance { state: u64 },
     /// All.
     All,
+    /// By the number in this column.
+    Custom { ordinal: usize },
 }
 
 impl Partitioner {
     /// A partitioner over the channels to `parallelism` tasks (fewer, where the plan joined fewer). `schema` is the
-    /// stream's; `seed` decides a shuffle. Errors: a key field that the stream does not have.
+    /// stream's; `seed` decides a shuffle. Errors: a field that the stream does not have.
     pub fn new(
         partition: &Partition,
         schema: &Schema,
@@ -71,9 +75,11 @@ impl Partitioner {
                 }
             }
             Partition::Broadcast => Way::All,
-            Partition::Custom(_) => {
-                return Err(Error::bug("a partition by a function is not served"));
-            }
+            Partition::Custom(name) => Way::Custom {
+                ordinal: schema.index_of(name).ok_or_else(|| {
+                    Error::bug(format!("partition field '{name}' is not in the stream"))
+                })?,
+            },
             Partition::Shuffle => Way::Chance { state: seed },
             Partition::Forward | Partition::Rebalance | Partition::Rescale | Partition::Global => {
                 Way::Turn {
@@ -132,17 +138,11 @@ impl Partitioner {
                 owners,
             } => {
                 let parts = split(batch, ordinals, fields, owners, count)?;
-                for (s, rows) in self
-                    .senders
-                    .iter_mut()
-                    .zip(parts)
-                    .filter(|(_, rows)| !rows.is_empty())
-                {
-                    s.send(Element::Batch(
-                        batch.select(ScalarBuffer::from(rows))?.materialize()?,
-                    ));
-                }
-                return Ok(());
+                return self.send_parts(batch, parts);
+            }
+            Way::Custom { ordinal } => {
+                let parts = split_by_number(batch, *ordinal, count)?;
+                return self.send_parts(batch, parts);
             }
         };
         if let Some(s) = self.senders.get_mut(target) {
@@ -150,6 +150,35 @@ impl Partitioner {
         }
         Ok(())
     }
+
+    fn send_parts(&mut self, batch: &Batch, parts: Vec<Vec<u32>>) -> Result<()> {
+        for (s, rows) in self
+            .senders
+            .iter_mut()
+            .zip(parts)
+            .filter(|(_, rows)| !rows.is_empty())
+        {
+            s.send(Element::Batch(
+                batch.select(ScalarBuffer::from(rows))?.materialize()?,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The rows of each channel, in order: a row goes to its number modulo the channels.
+fn split_by_number(batch: &Batch, ordinal: usize, count: usize) -> Result<Vec<Vec<u32>>> {
+    let column = batch.columns().get(ordinal);
+    let numbers = column
+        .and_then(|c| c.as_primitive_opt::<UInt32Type>())
+        .ok_or_else(|| Error::bug("rows are partitioned by what is not a u32"))?;
+    let mut parts = vec![Vec::new(); count];
+    for (row, number) in (0u32..).zip(numbers.values()) {
+        if let Some(part) = parts.get_mut(*number as usize % count.max(1)) {
+            part.push(row);
+        }
+    }
+    Ok(parts)
 }
 
 /// The rows of each channel, in order.
@@ -185,7 +214,7 @@ fn split(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{Int64Array, cast::AsArray, types::Int64Type};
+    use arrow_array::{Int64Array, UInt32Array, types::Int64Type};
     use pelton_model::schema::DataType;
     use std::sync::{Arc, Mutex};
 
@@ -235,6 +264,38 @@ mod tests {
                 assert_eq!(group.task(3, 128), task as u32);
             }
         }
+    }
+
+    #[test]
+    fn a_number_goes_to_the_task_of_that_number_modulo_their_count() {
+        let schema = Schema::new(vec![Field::new("to", DataType::U32)]);
+        let sinks = [(); 3].map(|()| Arc::new(Mutex::new(Vec::new())));
+        let senders = sinks
+            .iter()
+            .map(|s| Box::new(Sink(Arc::clone(s))) as Box<dyn Sender>)
+            .collect();
+        let custom = |name: &str| Partition::Custom(name.into());
+        let mut p = Partitioner::new(&custom("to"), &schema, senders, 128, 0).unwrap();
+        let numbers = UInt32Array::from(vec![0, 4, 2, u32::MAX, 3, 1]);
+        p.send(Element::Batch(
+            Batch::new(vec![Arc::new(numbers)], 6).unwrap(),
+        ))
+        .unwrap();
+        p.send(Element::End).unwrap();
+        let got = sinks.map(|s| {
+            let elements = s.lock().unwrap();
+            assert_eq!(elements.len(), 2);
+            match &elements[0] {
+                Element::Batch(b) => b.columns()[0]
+                    .as_primitive::<UInt32Type>()
+                    .values()
+                    .to_vec(),
+                _ => vec![],
+            }
+        });
+        assert_eq!(got, [vec![0, u32::MAX, 3], vec![4, 1], vec![2]]);
+        let two = || (0..2).map(|_| Box::new(Sink(Arc::default())) as Box<dyn Sender>);
+        assert!(Partitioner::new(&custom("none"), &schema, two().collect(), 128, 0).is_err());
     }
 
     #[test]
