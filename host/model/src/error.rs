@@ -120,6 +120,8 @@ codes! {
         "The folder, the disk or the pipe that a sink writes to refused. Nothing half-written is left under a final name.";
     Io "PLT-0402" Environment "the system refused"
         "A file or a socket could not be used; the message has the path and the system's reason.";
+    StateFailed "PLT-0403" Environment "the state cannot be kept"
+        "The folder or the disk that keeps the state refused, or the state store's options are wrong; the message says which, and the detail has the store's own words. `state.dir` names another folder.";
     BuildFailed "PLT-0501" BadJob "the build failed"
         "The compiler refused the job's sources, or the toolchain for WebAssembly is missing. The compiler's own words stand above.";
     TestFailed "PLT-0502" BadJob "a case failed"

@@ -1,1 +1,35 @@
-//! The RocksDB state backend: keyed state that is larger than memory.
+//! The RocksDB state backend: keyed state that is larger than memory by far, with memory held to a budget.
+//!
+//! Needs: model, `engine::state` (the traits, the index of keys). Refuses: knowledge of operators and timers. It is the
+//! only crate with RocksDB. Invariant: a state's bytes on disk depend on nothing but its contents and its stamps.
+//!
+//! # Layout
+//!
+//! One database a job, one column family for each (operator uid, state name), named `uid` `/` `name`. All tasks of an
+//! operator share it, each within its key groups. Numbers are big-endian, rows stand in their
+//! [canonical encoding](pelton_model::encoding), which ends by itself.
+//!
+//! | state | key | value |
+//! |---|---|---|
+//! | value, reducing, aggregating | key group u16, key | stamp, value |
+//! | list | key group u16, length of the key u32, key, number of the item u64 | stamp, item |
+//! | map | key group u16, length of the key u32, key, map key | stamp, value |
+//! | map of lists | key group u16, length of the key u32, key, map key, number of the item u64 | stamp, item |
+//!
+//! State of an operator has its task's number instead of a key group, and a key of no bytes. The stamp, an i64, is there
+//! where the state has a time to live: when the value was last written, or read, where that counts. Items of lists are
+//! numbered by their task in the order in which they are added, all lists together. So whatever belongs to a key group
+//! lies side by side, and so does whatever belongs to a key, in the order in which it is read.
+
+mod backend;
+mod entries;
+mod fault;
+mod layout;
+mod options;
+mod rocks;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use backend::RocksBackend;
+pub use options::RocksSettings;

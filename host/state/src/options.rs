@@ -1,0 +1,307 @@
+//! How the store is set up: what memory goes where, and each tuned option with its reason.
+
+use rocksdb::{BlockBasedOptions, Options};
+
+/// What the backend may use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RocksSettings {
+    /// For all state of the process: caches, write buffers, indexes and filters.
+    pub memory_bytes: u64,
+    /// Background threads of the process, for flushes and compactions.
+    pub threads: u32,
+    /// Options of RocksDB by its own names, above those that are tuned here.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Default for RocksSettings {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            threads: 2,
+            overrides: Vec::new(),
+        }
+    }
+}
+
+/// Where the memory goes.
+///
+/// Half is for the write-behind caches of values: a value that is found there costs a fraction of one that is read from
+/// a block, and what is written twice there is written once below. Three eighths are for RocksDB's cache; write buffers
+/// (an eighth), indexes and filters are charged to it, and data blocks have the rest: they are also in the system's
+/// page cache, which is free to give them up. An eighth is left for what RocksDB doesn't charge: iterators, the buffers
+/// of compactions, open files, and what the allocator wastes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Split {
+    /// Write-behind caches.
+    pub(crate) values: u64,
+    /// RocksDB's cache.
+    pub(crate) blocks: usize,
+    /// Of that, write buffers.
+    pub(crate) buffers: usize,
+}
+
+impl Split {
+    pub(crate) fn of(memory_bytes: u64) -> Self {
+        let eighth = memory_bytes / 8;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            values: eighth * 4,
+            blocks: size(eighth * 3),
+            buffers: size(eighth),
+        }
+    }
+}
+
+/// Which access a column family has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Whole keys alone.
+    Values,
+    /// Whole keys, and all that begins with a prefix.
+    Entries,
+}
+
+/// Options of the database and of column families: name, value, reason.
+const TUNED: [(&str, &str, &str); 16] = [
+    ("create_if_missing", "true", "the folder is new"),
+    (
+        "avoid_flush_during_shutdown",
+        "true",
+        "what ends without a snapshot is not read again",
+    ),
+    (
+        "max_open_files",
+        "-1",
+        "a file that is closed and opened again reads its index and filter again",
+    ),
+    (
+        "stats_dump_period_sec",
+        "0",
+        "nobody reads the log of the store; the job has metrics of its own",
+    ),
+    ("stats_persist_period_sec", "0", "the same"),
+    ("info_log_level", "WARN_LEVEL", "the same"),
+    (
+        "max_subcompactions",
+        "1",
+        "the budget of threads is for the process, not for one compaction",
+    ),
+    (
+        "bytes_per_sync",
+        "1048576",
+        "dirty pages go out evenly instead of in one burst that stalls reads",
+    ),
+    (
+        "compression",
+        "kLZ4Compression",
+        "decompression costs less than the bytes it saves from being read",
+    ),
+    (
+        "bottommost_compression",
+        "kLZ4Compression",
+        "a random read decompresses one block, nearly always of the last run: zstd saves a fifth of the disk there and \
+         takes three times the CPU",
+    ),
+    (
+        "compaction_style",
+        "kCompactionStyleUniversal",
+        "keyed state is rewritten at random: merging runs of equal size writes each byte 3 to 4 times where levels do 12 \
+         or more; filters keep the price of the additional runs small for reads",
+    ),
+    (
+        "compaction_options_universal",
+        "{size_ratio=10;min_merge_width=4;max_size_amplification_percent=100}",
+        "merges of few runs only move bytes; space stays within twice the live data",
+    ),
+    (
+        "level0_file_num_compaction_trigger",
+        "8",
+        "runs before a merge: each costs a look into a filter, a merge costs rewriting",
+    ),
+    (
+        "max_write_buffer_number",
+        "4",
+        "writes go on while buffers are being flushed; the budget of all buffers is the bound",
+    ),
+    (
+        "memtable_whole_key_filtering",
+        "true",
+        "a key that is not in the write buffer, which is most, is not searched there",
+    ),
+    ("memtable_prefix_bloom_size_ratio", "0.05", "the same"),
+];
+
+/// Options of tables: name, value, reason.
+const TUNED_TABLES: [(&str, &str, &str); 9] = [
+    (
+        "block_size",
+        "4096",
+        "a value that is not cached costs a whole block, read and decompressed; 16 KiB blocks take a quarter of the \
+         index, and more than twice the CPU of a random read",
+    ),
+    (
+        "filter_policy",
+        "bloomfilter:10:false",
+        "1 % of the runs that don't have a key are searched in vain",
+    ),
+    (
+        "cache_index_and_filter_blocks",
+        "true",
+        "indexes and filters count towards the budget",
+    ),
+    (
+        "cache_index_and_filter_blocks_with_high_priority",
+        "true",
+        "data blocks don't drive them out",
+    ),
+    (
+        "pin_l0_filter_and_index_blocks_in_cache",
+        "true",
+        "young runs are asked first on every read",
+    ),
+    (
+        "format_version",
+        "6",
+        "shorter index entries, checksums that know their place",
+    ),
+    (
+        "optimize_filters_for_memory",
+        "true",
+        "filters fit what the allocator gives",
+    ),
+    (
+        "data_block_index_type",
+        "kDataBlockBinaryAndHash",
+        "a key is found in its block by a hash instead of ten comparisons",
+    ),
+    ("data_block_hash_table_util_ratio", "0.75", "the same"),
+];
+
+/// Those of the table's options that an override may name, beside the tuned ones.
+const TABLES: [&str; 9] = [
+    "index_type",
+    "metadata_block_size",
+    "partition_filters",
+    "whole_key_filtering",
+    "checksum",
+    "block_restart_interval",
+    "index_block_restart_interval",
+    "verify_compression",
+    "metadata_cache_options",
+];
+
+/// The options of the database (`access` none) or of a column family. `tables` has the cache.
+pub(crate) fn options(
+    access: Option<Access>,
+    split: Split,
+    settings: &RocksSettings,
+    base: &mut Options,
+    tables: &BlockBasedOptions,
+) -> Result<Options, rocksdb::Error> {
+    base.set_block_based_table_factory(tables);
+    base.get_options_from_string(text(access, split, settings))
+}
+
+/// All options in RocksDB's own notation.
+fn text(access: Option<Access>, split: Split, settings: &RocksSettings) -> String {
+    let mut own: Vec<(String, String)> = Vec::new();
+    let mut table: Vec<(String, String)> = Vec::new();
+    own.extend(TUNED.iter().map(|(n, v, _)| pair(n, v)));
+    table.extend(TUNED_TABLES.iter().map(|(n, v, _)| pair(n, v)));
+    // One is written to while another is flushed.
+    let buffer = (split.buffers / 2).max(64 << 10);
+    own.push(pair("write_buffer_size", &buffer.to_string()));
+    own.push(pair(
+        "target_file_size_base",
+        &(buffer * 2).max(1 << 20).to_string(),
+    ));
+    own.push(pair(
+        "max_background_jobs",
+        &settings.threads.max(1).to_string(),
+    ));
+    if access == Some(Access::Entries) {
+        // Entries are read by prefix, many at a time: larger blocks, no hash in them.
+        set(&mut table, "block_size", "16384");
+        set(
+            &mut table,
+            "data_block_index_type",
+            "kDataBlockBinarySearch",
+        );
+    }
+    for (name, value) in &settings.overrides {
+        let tuned = TUNED_TABLES.iter().any(|(n, ..)| n == name);
+        if tuned || TABLES.contains(&name.as_str()) {
+            set(&mut table, name, value);
+        } else {
+            set(&mut own, name, value);
+        }
+    }
+    let join = |pairs: &[(String, String)]| -> String {
+        pairs.iter().map(|(n, v)| format!("{n}={v};")).collect()
+    };
+    format!(
+        "{}block_based_table_factory={{{}}}",
+        join(&own),
+        join(&table)
+    )
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn set(pairs: &mut Vec<(String, String)>, name: &str, value: &str) {
+    pairs.retain(|(n, _)| n != name);
+    pairs.push(pair(name, value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(overrides: &[(&str, &str)]) -> Result<Options, rocksdb::Error> {
+        let settings = RocksSettings {
+            overrides: overrides.iter().map(|(n, v)| pair(n, v)).collect(),
+            ..RocksSettings::default()
+        };
+        let split = Split::of(settings.memory_bytes);
+        let mut all = [None, Some(Access::Values), Some(Access::Entries)].map(|access| {
+            options(
+                access,
+                split,
+                &settings,
+                &mut Options::default(),
+                &BlockBasedOptions::default(),
+            )
+        });
+        std::mem::replace(&mut all[1], Ok(Options::default()))
+    }
+
+    #[test]
+    fn the_store_takes_every_tuned_option_and_overrides() {
+        taken(&[]).unwrap();
+        taken(&[("block_size", "8192"), ("write_buffer_size", "1048576")]).unwrap();
+        let refused = taken(&[("no_such_option", "1")]).err().unwrap();
+        assert!(refused.to_string().contains("no_such_option"), "{refused}");
+        assert!(taken(&[("write_buffer_size", "much")]).is_err());
+    }
+
+    #[test]
+    fn every_part_of_the_memory_is_within_the_budget() {
+        for memory in [1 << 20, 8 << 20, 512 << 20, 64_u64 << 30] {
+            let split = Split::of(memory);
+            assert!(split.values + split.blocks as u64 <= memory * 7 / 8);
+            assert!(split.buffers < split.blocks);
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_reason() {
+        assert!(
+            TUNED
+                .iter()
+                .chain(&TUNED_TABLES)
+                .all(|(.., why)| !why.is_empty())
+        );
+    }
+}

@@ -1,0 +1,562 @@
+//! Keyed state of one operator's task.
+//!
+//! Values are cached by slot: they are read from the store when their key is first met, and written to it when the
+//! cache needs the room, many at once. So what fits the cache never reaches the store. Lists and maps are read from the
+//! store each time, and what changes in them is written with the batch.
+//!
+//! The cache gives up what was not used since its hand last came by. A slot that a timer holds keeps its number, and
+//! is passed over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use pelton_engine::function::{Entries, Lists, Slots, StateChange};
+use pelton_engine::state::{KeyIndex, KeyedState, StateOwner, StateTime, Touched, key_text};
+use pelton_model::Result;
+use pelton_model::encoding::decode;
+use pelton_model::key::{KeyGroup, KeyGroupRange};
+use pelton_model::schema::Field;
+use rocksdb::WriteBatch;
+
+use crate::backend::Store;
+use crate::entries::EntryState;
+use crate::fault::{another_kind, misfit};
+use crate::layout::Place;
+use crate::options::Access;
+use crate::values::{StoreKeys, Values};
+
+/// There is a key in the slot.
+const USED: u8 = 1;
+/// It was touched since the hand last came by.
+const TOUCHED: u8 = 2;
+
+/// The most slots for which room is kept free: two batches with no key twice.
+const ROOM_MAX: usize = 16_384;
+/// Slots that each step of the search for expired values looks at, beside one for each that was touched.
+const SWEPT: usize = 64;
+/// How often the store is asked for the size of its data: once in so many steps.
+const MEASURED: u32 = 64;
+/// The most entries that are looked at for the largest keys.
+const LOOKED_AT: usize = 200_000;
+
+/// Keyed state with RocksDB behind it.
+pub(crate) struct RocksState {
+    store: Arc<Store>,
+    place: Place,
+    key_groups: KeyGroupRange,
+    key: Vec<Field>,
+    index: KeyIndex,
+    /// By slot.
+    used: Vec<u8>,
+    states: Vec<State>,
+    /// Where the search for slots to give up goes on.
+    hand: u32,
+    /// Whether values expire; where the search for them goes on, and keys touched since its last step.
+    expires: bool,
+    swept: u32,
+    touched: usize,
+    /// Bytes that the store has been told of.
+    held: u64,
+    /// Bytes in the store, and steps since they were asked for.
+    stored: u64,
+    steps: u32,
+    /// Kept for their memory.
+    keys: StoreKeys,
+    unknown: Vec<u32>,
+    encoded: Vec<u8>,
+}
+
+enum State {
+    Values(Box<Values>),
+    Entries(Box<EntryState>),
+}
+
+impl RocksState {
+    pub(crate) fn open(store: Arc<Store>, owner: &StateOwner) -> Result<Self> {
+        let mut states = Vec::with_capacity(owner.states.len());
+        for spec in &owner.states {
+            let access = match spec.kind.is_value_like() {
+                true => Access::Values,
+                false => Access::Entries,
+            };
+            let family = store.family(&owner.uid, spec, access)?;
+            states.push(match access {
+                Access::Values => State::Values(Box::new(Values::new(spec, family))),
+                Access::Entries => State::Entries(Box::new(EntryState::new(spec, family))),
+            });
+        }
+        store.enter();
+        Ok(Self {
+            store,
+            place: match owner.key.is_empty() {
+                true => Place::Task(owner.task),
+                false => Place::Keyed {
+                    max_parallelism: owner.max_parallelism,
+                },
+            },
+            key_groups: owner.key_groups,
+            index: KeyIndex::new(owner.key.clone(), 0),
+            key: owner.key.clone(),
+            used: Vec::new(),
+            states,
+            hand: 0,
+            expires: owner.states.iter().any(|s| s.ttl.is_some()),
+            swept: 0,
+            touched: 0,
+            held: 0,
+            stored: 0,
+            steps: 0,
+            keys: StoreKeys::default(),
+            unknown: Vec::new(),
+            encoded: Vec::new(),
+        })
+    }
+
+    /// Finds the values of slots in one state that are not cached.
+    fn load(&mut self, state: usize, slots: &[u32]) -> Result<()> {
+        let Some(State::Values(values)) = self.states.get_mut(state) else {
+            return Err(another_kind());
+        };
+        values.unknown(slots, &mut self.unknown);
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
+        store_keys(
+            &self.index,
+            self.place,
+            &self.unknown,
+            &mut self.encoded,
+            &mut self.keys,
+        );
+        values.load(&self.keys, &self.store)
+    }
+
+    /// What keys of lists or maps begin with, for each slot.
+    fn prefixes(&self, slots: &[u32]) -> Vec<Vec<u8>> {
+        let mut key = Vec::new();
+        let prefix = |slot: &u32| {
+            key.clear();
+            self.index.encoding(*slot, &mut key);
+            let mut prefix = Vec::with_capacity(key.len() + 24);
+            self.place.entry_prefix(&key, &mut prefix);
+            prefix
+        };
+        slots.iter().map(prefix).collect()
+    }
+
+    fn entries(&mut self, state: u32) -> Result<&mut EntryState> {
+        match self.states.get_mut(state as usize) {
+            Some(State::Entries(e)) => Ok(e),
+            _ => Err(another_kind()),
+        }
+    }
+
+    /// Writes what the store has otherwise under these slots, and forgets them.
+    fn evict(&mut self, slots: &[u32]) -> Result<()> {
+        store_keys(
+            &self.index,
+            self.place,
+            slots,
+            &mut self.encoded,
+            &mut self.keys,
+        );
+        let mut batch = WriteBatch::default();
+        for values in self.states.iter_mut().filter_map(State::values) {
+            values.flush(&self.keys, &self.store, &mut batch)?;
+        }
+        self.store.write(batch)?;
+        slots.iter().for_each(|slot| self.free(*slot));
+        Ok(())
+    }
+
+    fn free(&mut self, slot: u32) {
+        for values in self.states.iter_mut().filter_map(State::values) {
+            values.drop_slot(slot);
+        }
+        self.index.remove(slot);
+        if let Some(used) = self.used.get_mut(slot as usize) {
+            *used = 0;
+        }
+    }
+
+    fn cached_bytes(&self) -> u64 {
+        let values = self.states.iter().map(|s| match s {
+            State::Values(v) => v.bytes(),
+            State::Entries(_) => 0,
+        });
+        self.index.bytes() + self.used.len() as u64 + values.sum::<u64>()
+    }
+
+    fn slot_bytes(&self) -> u64 {
+        let values = self.states.iter().map(|s| match s {
+            State::Values(v) => v.slot_bytes(),
+            State::Entries(_) => 0,
+        });
+        1 + values.sum::<u64>()
+    }
+
+    /// How many slots must be given up, so that the next batches have room within the share.
+    fn excess(&self) -> usize {
+        let share = self.store.share();
+        let each = self.slot_bytes() + 32;
+        let fit = usize::try_from(share / each).unwrap_or(usize::MAX);
+        let room = (fit / 16).clamp(64, ROOM_MAX);
+        let free = self.index.slots() - self.index.len();
+        let used = self.cached_bytes();
+        let grown = room.saturating_sub(free) as u64 * self.slot_bytes();
+        // A quarter more: what grows is moved, and takes more than it needs.
+        if used <= share && (used + grown + self.index.growth(room)) <= share {
+            return 0;
+        }
+        // In steps that are large enough to be worth a batch.
+        let step = (self.index.len() / 32).max(room);
+        match used > share {
+            true => step,
+            false if free >= room && self.index.growth(room) == 0 => 0,
+            false => (step + room).saturating_sub(free),
+        }
+    }
+
+    /// Slots that were not touched since the hand came by, at most so many.
+    fn victims(&mut self, count: usize, pinned: &dyn Fn(u32) -> bool) -> Vec<u32> {
+        let slots = self.index.slots();
+        let mut victims = Vec::with_capacity(count.min(slots));
+        // Once around takes the marks away, the second time finds what has none.
+        for _ in 0..slots.saturating_mul(2) {
+            if victims.len() >= count {
+                break;
+            }
+            let slot = self.hand;
+            self.hand = if (slot as usize + 1) < slots {
+                slot + 1
+            } else {
+                0
+            };
+            let Some(used) = self.used.get_mut(slot as usize) else {
+                continue;
+            };
+            if *used & TOUCHED != 0 {
+                *used = USED;
+            } else if *used & USED != 0 && !pinned(slot) {
+                // Not twice, where the hand comes round.
+                *used = 0;
+                victims.push(slot);
+            }
+        }
+        victims
+    }
+
+    /// Takes some values away that have expired.
+    fn sweep(&mut self, pinned: &dyn Fn(u32) -> bool) {
+        if !self.expires {
+            return;
+        }
+        let most = self.index.slots().min(SWEPT + self.touched);
+        self.touched = 0;
+        for _ in 0..most {
+            if self.swept as usize >= self.index.slots() {
+                self.swept = 0;
+            }
+            let slot = self.swept;
+            self.swept += 1;
+            self.drop_if_vacant(slot, pinned);
+        }
+    }
+
+    /// Takes values away that have expired, and the slot with them, if the store has nothing of it.
+    fn drop_if_vacant(&mut self, slot: u32, pinned: &dyn Fn(u32) -> bool) {
+        if self.used.get(slot as usize).is_none_or(|u| *u == 0) {
+            return;
+        }
+        let mut vacant = true;
+        for values in self.states.iter_mut().filter_map(State::values) {
+            values.expire(slot);
+            vacant &= values.is_vacant(slot);
+        }
+        // What lies in the store needs no slot.
+        if vacant && !pinned(slot) {
+            self.free(slot);
+        }
+    }
+
+    /// Asks the store for the size of its data, now and then.
+    fn measure(&mut self) -> Result<()> {
+        self.steps += 1;
+        if self.steps % MEASURED != 1 {
+            return Ok(());
+        }
+        let mut stored = 0;
+        for state in &self.states {
+            stored += match state {
+                State::Values(v) if !v.is_stored() => 0,
+                State::Values(v) => self.store.live_bytes(v.family())?,
+                State::Entries(e) => self.store.live_bytes(e.family())?,
+            };
+        }
+        self.stored = stored;
+        Ok(())
+    }
+}
+
+impl State {
+    fn values(&mut self) -> Option<&mut Values> {
+        match self {
+            Self::Values(v) => Some(v),
+            Self::Entries(_) => None,
+        }
+    }
+}
+
+fn store_keys(
+    index: &KeyIndex,
+    place: Place,
+    slots: &[u32],
+    encoded: &mut Vec<u8>,
+    keys: &mut StoreKeys,
+) {
+    keys.clear();
+    for slot in slots {
+        encoded.clear();
+        index.encoding(*slot, encoded);
+        keys.push(*slot, |out| place.value_key(encoded, out));
+    }
+    keys.sort();
+}
+
+/// As many map keys as slots, none of them missing.
+fn check_pairs(slots: &[u32], map_keys: &Slots) -> Result<()> {
+    if slots.len() == map_keys.rows && map_keys.present.is_none() {
+        return Ok(());
+    }
+    Err(misfit())
+}
+
+impl KeyedState for RocksState {
+    fn at(&mut self, time: StateTime) {
+        for state in &mut self.states {
+            match state {
+                State::Values(v) => v.at(time),
+                State::Entries(e) => e.at(time),
+            }
+        }
+    }
+
+    fn touch(&mut self, key: &[ArrayRef], rows: usize, touched: &mut Touched) -> Result<()> {
+        self.index.touch(key, rows, touched)?;
+        self.touched += touched.slots.len();
+        let slots = self.index.slots();
+        if self.used.len() < slots {
+            self.used.resize(slots, 0);
+        }
+        for slot in &touched.slots {
+            if let Some(used) = self.used.get_mut(*slot as usize) {
+                *used = USED | TOUCHED;
+            }
+        }
+        for state in 0..self.states.len() {
+            let Some(State::Values(values)) = self.states.get_mut(state) else {
+                continue;
+            };
+            values.grow(slots);
+            if values.eager {
+                self.load(state, &touched.slots)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&self, slots: &[u32]) -> Result<Slots> {
+        Ok(Slots {
+            rows: slots.len(),
+            present: None,
+            columns: self.index.columns(slots)?,
+        })
+    }
+
+    fn affordable(&self, slots: &[u32], bytes: usize) -> usize {
+        let eager = |state: &State, slot: u32| match state {
+            State::Values(v) if v.eager => v.size_of(slot),
+            _ => 0,
+        };
+        let mut sum = 0;
+        let fits = |slot: &&u32| {
+            sum += self.index.size_of(**slot);
+            sum += self.states.iter().map(|s| eager(s, **slot)).sum::<usize>();
+            sum <= bytes
+        };
+        let count = slots.iter().take_while(fits).count();
+        count.max(1).min(slots.len())
+    }
+
+    fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>> {
+        // Keys of timers were touched in some former batch.
+        for state in 0..self.states.len() {
+            if matches!(self.states.get(state), Some(State::Values(v)) if v.eager) {
+                self.load(state, slots)?;
+            }
+        }
+        let values = self.states.iter_mut().filter_map(State::values);
+        values.filter(|v| v.eager).map(|v| v.read(slots)).collect()
+    }
+
+    fn values(&mut self, state: u32, slots: &[u32]) -> Result<Slots> {
+        self.load(state as usize, slots)?;
+        match self.states.get_mut(state as usize) {
+            Some(State::Values(v)) => v.read(slots),
+            _ => Err(another_kind()),
+        }
+    }
+
+    fn lists(
+        &mut self,
+        state: u32,
+        slots: &[u32],
+        map_keys: Option<&Slots>,
+        bytes: usize,
+    ) -> Result<Lists> {
+        if let Some(keys) = map_keys {
+            check_pairs(slots, keys)?;
+        }
+        let prefixes = self.prefixes(slots);
+        let store = self.store.clone();
+        self.entries(state)?
+            .lists(&store, prefixes, map_keys, bytes)
+    }
+
+    fn map_values(&mut self, state: u32, slots: &[u32], map_keys: &Slots) -> Result<Slots> {
+        check_pairs(slots, map_keys)?;
+        let prefixes = self.prefixes(slots);
+        let store = self.store.clone();
+        self.entries(state)?.map_values(&store, prefixes, map_keys)
+    }
+
+    fn maps(
+        &mut self,
+        state: u32,
+        slots: &[u32],
+        each_max: usize,
+        bytes: usize,
+    ) -> Result<Entries> {
+        let prefixes = self.prefixes(slots);
+        let store = self.store.clone();
+        self.entries(state)?
+            .maps(&store, &prefixes, each_max, bytes)
+    }
+
+    fn scan(
+        &mut self,
+        state: u32,
+        slot: u32,
+        after: Option<&Slots>,
+        limit: usize,
+    ) -> Result<Entries> {
+        let prefixes = self.prefixes(&[slot]);
+        let prefix = prefixes.first().map(Vec::as_slice).unwrap_or_default();
+        let store = self.store.clone();
+        self.entries(state)?.scan(&store, prefix, after, limit)
+    }
+
+    fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        let mut prefixes = None;
+        for change in changes {
+            let entries = match self.states.get(change.state as usize) {
+                Some(State::Entries(_)) => true,
+                Some(State::Values(_)) => false,
+                None => return Err(another_kind()),
+            };
+            if entries && prefixes.is_none() {
+                prefixes = Some(self.prefixes(slots));
+            }
+            match (self.states.get_mut(change.state as usize), &change.entries) {
+                (Some(State::Values(v)), None) => v.write(slots, change)?,
+                (Some(State::Entries(e)), Some(entries)) => {
+                    let prefixes = prefixes.as_deref().unwrap_or_default();
+                    e.write(&self.store, prefixes, entries, &change.values, &mut batch)?;
+                }
+                (Some(State::Entries(_)), None) if change.marks.is_empty() => {}
+                _ => return Err(misfit()),
+            }
+        }
+        self.store.write(batch)
+    }
+
+    fn forget(&mut self, slots: &[u32], pinned: &dyn Fn(u32) -> bool) {
+        slots
+            .iter()
+            .for_each(|slot| self.drop_if_vacant(*slot, pinned));
+    }
+
+    fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()> {
+        self.sweep(pinned);
+        for state in &mut self.states {
+            if let State::Entries(e) = state {
+                e.flush(&self.store)?;
+            }
+        }
+        loop {
+            let excess = self.excess();
+            if excess == 0 {
+                break;
+            }
+            let victims = self.victims(excess, pinned);
+            if victims.is_empty() {
+                break;
+            }
+            self.evict(&victims)?;
+        }
+        self.measure()?;
+        let held = self.cached_bytes();
+        self.store.hold(self.held, held);
+        self.held = held;
+        Ok(())
+    }
+
+    fn largest(&mut self, count: usize) -> Result<Vec<(String, u64)>> {
+        let mut found: HashMap<Vec<u8>, u64> = HashMap::new();
+        for slot in 0..self.index.slots() as u32 {
+            let size = |s: &State| match s {
+                State::Values(v) => v.size_of(slot) as u64,
+                State::Entries(_) => 0,
+            };
+            let bytes = self.states.iter().map(size).sum::<u64>();
+            if bytes > 0 {
+                let mut key = Vec::new();
+                self.index.encoding(slot, &mut key);
+                *found.entry(key).or_default() += bytes;
+            }
+        }
+        let own = |number: u32| match self.place {
+            Place::Keyed { .. } => self.key_groups.contains(KeyGroup(number)),
+            Place::Task(task) => task == number,
+        };
+        for state in &self.states {
+            if let State::Entries(e) = state {
+                e.sizes(&self.store, LOOKED_AT, &own, &mut found)?;
+            }
+        }
+        let mut all: Vec<(Vec<u8>, u64)> = found.into_iter().collect();
+        all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        all.truncate(count);
+        let columns = decode(&self.key, all.iter().map(|(key, _)| key.as_slice()))?;
+        let text = |(row, (_, bytes)): (usize, &(Vec<u8>, u64))| {
+            (key_text(&self.key, &columns, row), *bytes)
+        };
+        Ok(all.iter().enumerate().map(text).collect())
+    }
+
+    fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.held + self.stored
+    }
+}
+
+impl Drop for RocksState {
+    fn drop(&mut self) {
+        self.store.leave(self.held);
+    }
+}
