@@ -114,6 +114,17 @@ fn value_impl(owned: &Ident, tag: &str, variants: &[Variant<'_>]) -> TokenStream
         });
         quote! { #row::#ident(inner) => { builder.__tag.push(#tag); #(#each)* } }
     });
+    let encodes = variants.iter().zip(&tags).map(|(one, tag)| {
+        let (ident, ty) = (one.ident, one.ty);
+        let each = variants.iter().map(|v| {
+            if v.ident == one.ident {
+                quote! { <Option<#ty> as __Value>::encode(Some(inner), out); }
+            } else {
+                quote! { out.push(0); }
+            }
+        });
+        quote! { #row::#ident(inner) => { <i64 as __Value>::encode(#tag, out); #(#each)* } }
+    });
     quote! {
         const _: () = {
             use ::pelton::value::{
@@ -150,6 +161,9 @@ fn value_impl(owned: &Ident, tag: &str, variants: &[Variant<'_>]) -> TokenStream
                 #[inline]
                 fn push(builder: &mut #builder, value: #row<'_>) {
                     match value { #(#pushes)* }
+                }
+                fn encode(value: #row<'_>, out: &mut Vec<u8>) {
+                    match value { #(#encodes)* }
                 }
                 fn row_schema() -> __Schema {
                     let mut schema = __Schema::new();

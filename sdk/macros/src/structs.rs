@@ -178,6 +178,9 @@ fn value_impl(owned: &Ident, parts: &[Part<'_>]) -> TokenStream {
                 fn push(builder: &mut #builder, value: #row<'_>) {
                     #(<#types as __Value>::push(&mut builder.#idents, value.#idents);)*
                 }
+                fn encode(value: #row<'_>, out: &mut Vec<u8>) {
+                    #(<#types as __Value>::encode(value.#idents, out);)*
+                }
                 fn row_schema() -> __Schema {
                     let mut schema = __Schema::new();
                     #(<#types as __Value>::describe(#names, &mut schema);)*
@@ -212,12 +215,18 @@ fn value_impl(owned: &Ident, parts: &[Part<'_>]) -> TokenStream {
 
 fn conveniences(input: &DeriveInput, parts: &[Part<'_>]) -> TokenStream {
     let owned = &input.ident;
+    let (row, _, _) = type_names(owned);
     let constants = parts.iter().map(|p| {
         let (vis, constant, ty, name) = (p.vis, constant(p.ident), p.ty, &p.name);
+        let ident = p.ident;
         let doc = format!("The field `{name}`.");
         quote! {
             #[doc = #doc]
-            #vis const #constant: ::pelton::Field<#owned, #ty> = ::pelton::Field::new(#name);
+            #vis const #constant: ::pelton::Field<#owned, #ty> = ::pelton::Field::with(#name, const {
+                fn read<'a>(row: #row<'a>, _: ::core::marker::PhantomData<&'a ()>) -> <#ty as ::pelton::value::Value>::Ref<'a> { row.#ident }
+                fn write(row: &mut #owned, value: #ty) { row.#ident = value }
+                &::pelton::record::Access::<#owned, #ty> { read, write }
+            });
         }
     });
     let shared = shared(owned);

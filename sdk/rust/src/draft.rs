@@ -35,6 +35,9 @@ pub(crate) struct Draft {
     numbers: BTreeMap<String, u32>,
     edges: Vec<Edge>,
     pub(crate) functions: Vec<FunctionDraft>,
+    /// Of the whole job, in place of the command line's.
+    pub(crate) parallelism: Option<u32>,
+    pub(crate) max_parallelism: Option<u32>,
     /// What went wrong first.
     pub(crate) failure: Option<String>,
 }
@@ -109,11 +112,15 @@ impl Draft {
     }
 
     pub(crate) fn connect(&mut self, ends: &[End], operator: u32) {
+        self.connect_input(ends, operator, 0);
+    }
+
+    pub(crate) fn connect_input(&mut self, ends: &[End], operator: u32, input: u32) {
         for end in ends {
             let source = (end.operator, end.port);
             self.edges.push(Edge {
                 source,
-                target: (operator, 0),
+                target: (operator, input),
                 partition: end.partition.clone(),
             });
         }
@@ -188,8 +195,8 @@ impl Draft {
             operators: self.operators.clone(),
             edges: self.edges.clone(),
             params,
-            parallelism: None,
-            max_parallelism: None,
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
             digest: 0,
         };
         graph.digest = digest(&graph);
@@ -215,16 +222,10 @@ pub(crate) fn transform(
 
 pub(crate) fn process(
     function: u32,
-    view: Schema,
-    key: Vec<String>,
+    inputs: Vec<ProcessInput>,
     states: Vec<State>,
     timers: bool,
 ) -> Body {
-    let inputs = vec![ProcessInput {
-        view,
-        key,
-        broadcast: false,
-    }];
     Body::Process(crate::bindings::exports::pelton::job::graph::Process {
         function,
         inputs,

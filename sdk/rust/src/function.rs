@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::rc::Rc;
 
+use crate::bindings::exports::pelton::job::function::TaskContext;
 use crate::bindings::pelton::job::types::Column;
 use crate::column::Cursor;
 use crate::column::{Buffer, Row, to_bytes};
@@ -17,6 +18,7 @@ use crate::record::{Emit, Record};
 use crate::value::{COLUMNS, ColumnBuilder, Schema, Value, top_fields};
 
 pub(crate) mod aggregate;
+pub(crate) mod connected;
 pub(crate) mod keyed;
 pub(crate) mod segment;
 pub(crate) mod transform;
@@ -27,15 +29,17 @@ pub struct Open {
     params: Params,
     task: u32,
     parallelism: u32,
+    is_batch: bool,
     ports: Rc<[Port]>,
 }
 
 impl Open {
-    pub(crate) fn new(params: Params, task: u32, parallelism: u32, ports: Rc<[Port]>) -> Self {
+    pub(crate) fn new(params: Params, context: &TaskContext, ports: Rc<[Port]>) -> Self {
         Self {
             params,
-            task,
-            parallelism,
+            task: context.task,
+            parallelism: context.parallelism,
+            is_batch: context.batch,
             ports,
         }
     }
@@ -56,6 +60,12 @@ impl Open {
     #[must_use]
     pub fn parallelism(&self) -> u32 {
         self.parallelism
+    }
+
+    /// Whether the job runs as a batch: no watermark before the end, final results only.
+    #[must_use]
+    pub fn is_batch(&self) -> bool {
+        self.is_batch
     }
 
     /// A counter of this operator.
@@ -83,7 +93,8 @@ impl Open {
 pub(crate) enum Function {
     Step(StepFunction, Box<dyn Step>),
     Keyed {
-        view: Schema,
+        /// Of each input.
+        views: Vec<Schema>,
         function: Box<dyn keyed::Keyed>,
     },
     Aggregate {
@@ -319,6 +330,42 @@ impl<U: Record> SideBuffer for SideOf<U> {
 /// Stands for the event time of the parent; no row has this time.
 const FROM_PARENT: i64 = i64::MIN;
 
+/// Stands for the kind of the parent.
+const PARENTS_KIND: u8 = u8::MAX;
+
+/// What a row does to the table that its stream stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[repr(u8)]
+pub enum RowKind {
+    /// It is new: `+I`.
+    #[default]
+    Insert = 0,
+    /// What a row was that has changed: `-U`.
+    UpdateBefore = 1,
+    /// What it is now: `+U`.
+    UpdateAfter = 2,
+    /// It is gone: `-D`.
+    Delete = 3,
+}
+
+impl RowKind {
+    /// By its number in a batch.
+    pub(crate) fn of(number: u8) -> Self {
+        match number {
+            1 => Self::UpdateBefore,
+            2 => Self::UpdateAfter,
+            3 => Self::Delete,
+            _ => Self::Insert,
+        }
+    }
+
+    /// Whether the row is part of the table: new, or what it is now.
+    #[must_use]
+    pub fn is_addition(self) -> bool {
+        matches!(self, Self::Insert | Self::UpdateAfter)
+    }
+}
+
 /// Where a function puts its rows.
 pub struct Out<U: Record> {
     builder: U::Builder,
@@ -326,6 +373,8 @@ pub struct Out<U: Record> {
     row: u32,
     /// Event times, from the first row on that was given one.
     times: Option<Buffer>,
+    /// Row kinds, from the first row on that was given one.
+    kinds: Option<Vec<u8>>,
     sides: Vec<Option<Box<dyn SideBuffer>>>,
     ports: Rc<[Port]>,
     failure: Option<crate::Error>,
@@ -338,6 +387,7 @@ impl<U: Record> Out<U> {
             parents: Vec::new(),
             row: 0,
             times: None,
+            kinds: None,
             sides: Vec::new(),
             ports,
             failure: None,
@@ -367,6 +417,33 @@ impl<U: Record> Out<U> {
         times.push(time.0);
         row.push_to(&mut self.builder);
         self.parents.push(self.row);
+    }
+
+    /// Emits a row of a kind of its own; others have that of the row at hand. For functions with state alone.
+    pub fn emit_kind(&mut self, kind: RowKind, row: impl Emit<U>) {
+        let kinds = self.kinds.get_or_insert_with(Vec::new);
+        kinds.resize(self.parents.len(), PARENTS_KIND);
+        kinds.push(kind as u8);
+        self.emit(row);
+    }
+
+    /// As [`emit_kind`](Self::emit_kind), with an event time of its own, too.
+    pub fn emit_kind_at(
+        &mut self,
+        kind: RowKind,
+        time: crate::time::Timestamp,
+        row: impl Emit<U>,
+    ) {
+        let kinds = self.kinds.get_or_insert_with(Vec::new);
+        kinds.resize(self.parents.len(), PARENTS_KIND);
+        kinds.push(kind as u8);
+        self.emit_at(time, row);
+    }
+
+    /// Emits that a row has changed: what it was, and what it is now.
+    pub fn update(&mut self, before: impl Emit<U>, after: impl Emit<U>) {
+        self.emit_kind(RowKind::UpdateBefore, before);
+        self.emit_kind(RowKind::UpdateAfter, after);
     }
 
     /// Emits a row into a side output. Where nobody reads it, nothing happens.
@@ -422,6 +499,35 @@ impl<U: Record> Out<U> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
+    /// Rows so far, those of side outputs apart.
+    pub(crate) fn rows(&self) -> usize {
+        self.parents.len()
+    }
+
+    /// Gives the rows from `first` on an event time, but for those that have one of their own.
+    pub(crate) fn stamp(&mut self, first: usize, time: crate::time::Timestamp) {
+        if first == self.parents.len() {
+            return;
+        }
+        let mut times = self.times.take().unwrap_or_default();
+        if times.len() > first * 8 {
+            // Some of these rows have a time of their own, among others that have not.
+            let known = times.take();
+            for (row, own) in known.chunks_exact(8).enumerate() {
+                let own = own.try_into().map_or(FROM_PARENT, i64::from_le_bytes);
+                let is_open = row >= first && own == FROM_PARENT;
+                times.push(if is_open { time.0 } else { own });
+            }
+        }
+        while times.len() < first * 8 {
+            times.push(FROM_PARENT);
+        }
+        while times.len() < self.parents.len() * 8 {
+            times.push(time.0);
+        }
+        self.times = Some(times);
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.builder.bytes()
             + self
@@ -454,6 +560,18 @@ impl<U: Record> Out<U> {
             )
         });
         (parents.len(), parents, columns, times)
+    }
+
+    /// The kinds of the rows, where one has its own; taken before [`finish`](Self::finish).
+    pub(crate) fn finish_kinds(&mut self, parent_kind: impl Fn(u32) -> u8) -> Option<Vec<u8>> {
+        let mut kinds = self.kinds.take()?;
+        kinds.resize(self.parents.len(), PARENTS_KIND);
+        for (kind, parent) in kinds.iter_mut().zip(&self.parents) {
+            if *kind == PARENTS_KIND {
+                *kind = parent_kind(*parent);
+            }
+        }
+        Some(kinds)
     }
 
     pub(crate) fn finish_sides(&mut self) -> Vec<SideRows> {

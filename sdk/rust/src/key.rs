@@ -27,6 +27,23 @@ pub trait Key: 'static {
     fn finish(builder: &mut Self::Builder, columns: &mut Vec<Column>);
 }
 
+/// The key of rows without one.
+impl Key for () {
+    type Ref<'a> = ();
+    type Columns<'a> = ();
+    type Builder = ();
+    fn schema(_: &str) -> Schema {
+        Schema::new()
+    }
+    fn resolve<'a>(_: &mut Cursor<'a>, _: usize) -> Result<()> {
+        Ok(())
+    }
+    #[inline(always)]
+    fn read<'a>(_: &Self::Columns<'a>, _: Row) -> Self::Ref<'a> {}
+    fn push_key(&self, (): &mut ()) {}
+    fn finish((): &mut (), _: &mut Vec<Column>) {}
+}
+
 /// A value that alone can be a key.
 pub trait KeyValue: Value + Key {}
 

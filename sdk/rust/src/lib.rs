@@ -32,6 +32,7 @@ extern crate self as pelton;
 
 #[cfg(target_family = "wasm")]
 mod alloc;
+mod arithmetic;
 #[doc(hidden)]
 pub mod bindings;
 mod column;
@@ -55,36 +56,48 @@ mod stream;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod time;
+pub mod unique;
 #[doc(hidden)]
 pub mod value;
 mod window;
+pub mod windows;
 
+pub use arithmetic::{Number, Ordered};
 pub use connectors::{Connector, blackhole, files, generator, print};
 pub use error::{Error, Result};
 pub use function::aggregate::{Aggregate, Window};
 pub use function::keyed::Ctx;
 pub use function::transform::{Filled, Slot};
 pub use function::watermark::{WatermarkGenerator, WatermarkOut};
-pub use function::{Columns, Open, Out, SideTag};
+pub use function::{Columns, Open, Out, RowKind, SideTag};
 pub use job::{Job, Sink};
 pub use key::{Key, KeyFields, KeyValue};
 pub use metrics::{Counter, Gauge};
 pub use params::Params;
 pub use pelton_macros::{Record, job};
 pub use record::{Emit, Field, Nested, Record, RefOf};
-pub use state::{States, ValueState};
-pub use stream::{KeyedProcess, KeyedStream, Stream, WatermarkStrategy, bounded, monotonous};
+pub use state::{
+    AggregatingState, BroadcastCtx, BroadcastState, ListItems, ListMapState, ListState, MapState,
+    OperatorListState, ReducingState, States, Ttl, ValueState,
+};
+pub use stream::{
+    BroadcastProcess, BroadcastStreams, CoProcess, ConnectedStreams, KeyedProcess, KeyedStream,
+    Process, Stream, WatermarkStrategy, bounded, monotonous,
+};
 pub use time::{Date, Decimal, Duration, Timestamp, days, hours, millis, minutes, seconds};
+pub use unique::UniqueSketch;
 pub use value::{ListRef, Schema};
 pub use window::{WindowColumns, WindowedStream, Windows, sliding, tumbling};
 
 /// What a job needs, by one `use`.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Columns, Connector, Counter, Ctx, Date, Decimal, Duration, Error, Field, Gauge,
-        Job, KeyedProcess, KeyedStream, ListRef, Open, Out, Params, Record, RefOf, Result, SideTag,
-        Slot, States, Stream, Timestamp, ValueState, Window, blackhole, bounded, days, files,
-        generator, hours, log, millis, minutes, monotonous, print, seconds, sliding, tumbling,
+        Aggregate, AggregatingState, BroadcastCtx, BroadcastProcess, BroadcastState, CoProcess,
+        Columns, Connector, Counter, Ctx, Date, Decimal, Duration, Error, Field, Gauge, Job,
+        KeyedProcess, KeyedStream, ListMapState, ListRef, ListState, MapState, Open,
+        OperatorListState, Out, Params, Process, Record, ReducingState, RefOf, Result, RowKind,
+        SideTag, Slot, States, Stream, Timestamp, Ttl, ValueState, Window, blackhole, bounded, days,
+        files, generator, hours, log, millis, minutes, monotonous, print, seconds, sliding, tumbling, windows,
     };
 }
 

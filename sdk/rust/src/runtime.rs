@@ -17,6 +17,10 @@ pub use crate::bindings::exports::pelton::job::graph::{
 pub use crate::bindings::pelton::job::types::{
     Batch, Column, DataType, Failure, Field, Param, Slots,
 };
+#[cfg(not(target_family = "wasm"))]
+pub use crate::bindings::pelton::job::state::{Entries, Lists, StateError};
+#[cfg(not(target_family = "wasm"))]
+pub use crate::host::state::{StateReads, lend_state};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::function::segment::{Segment, plan_view};
@@ -89,12 +93,7 @@ impl Instance {
             let ports: Rc<[_]> = ports
                 .get(f.operator as usize)
                 .map_or(Rc::from([]), |p| Rc::from(p.as_slice()));
-            (f.make)(&Open::new(
-                params.clone(),
-                context.task,
-                context.parallelism,
-                ports,
-            ))
+            (f.make)(&Open::new(params.clone(), context, ports))
         });
         let functions = functions.collect::<Result<_>>()?;
         let budget = usize::try_from(context.output_budget).unwrap_or(usize::MAX);
@@ -117,23 +116,28 @@ impl Instance {
     pub fn prepare(
         &mut self,
         functions: &[u32],
-        _input: u32,
+        input: u32,
         rows: &Schema,
     ) -> Result<u32, Failure> {
-        let prepared = self.plan(functions, rows).map_err(Error::into_failure)?;
+        let prepared = self.plan(functions, input, rows).map_err(Error::into_failure)?;
         self.segments.push(prepared);
         Ok((self.segments.len() - 1) as u32)
     }
 
-    fn plan(&self, numbers: &[u32], input: &Schema) -> Result<Prepared> {
+    fn plan(&self, numbers: &[u32], number: u32, input: &Schema) -> Result<Prepared> {
         if let [one] = numbers {
-            let number = *one as usize;
-            let view = match self.functions.get(number) {
-                Some(Function::Keyed { view, .. } | Function::Aggregate { view, .. }) => Some(view),
+            let function = *one as usize;
+            let view = match self.functions.get(function) {
+                Some(Function::Keyed { views, .. }) => {
+                    Some(views.get(number as usize).ok_or_else(|| {
+                        Error::new(format_args!("function {one} has no input {number}"))
+                    })?)
+                }
+                Some(Function::Aggregate { view, .. }) => Some(view),
                 _ => None,
             };
             if let Some(view) = view {
-                return Ok(Prepared::One(number, plan_view(input, view)?));
+                return Ok(Prepared::One(function, plan_view(input, view)?));
             }
         }
         Segment::plan(&self.functions, numbers, input).map(Prepared::Steps)

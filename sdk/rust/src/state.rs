@@ -1,49 +1,139 @@
-//! Keyed state: values that the host keeps for each key, and ships with the batch.
+//! State: what the host keeps for each key, and for each task.
 //!
-//! A handle reads and writes the value of the key at hand. It is only good within a call of its function.
+//! A handle reads and writes what is under the key at hand, or the task's own. It is only good within a call of its
+//! function. Values of a fixed width come with the batch; everything else is read when it is first asked for, many keys
+//! at a time. What a call changes stays in guest memory until it returns, and reads see it; then the host takes all of it, or
+//! after a trap nothing.
+//!
+//! Needs: the host's `state` interface, [`crate::host`]. Refuses: use outside of a call, or of keyed state without a key, by a
+//! panic that names the state.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::function::StateChange;
-use crate::bindings::exports::pelton::job::graph::{State, StateKind};
+use crate::bindings::exports::pelton::job::graph::{State, StateKind, Ttl as WitTtl};
+use crate::bindings::pelton::job::state::StateError;
 use crate::bindings::pelton::job::types::Slots;
-use crate::column::{Cursor, Held, Row, bits_of};
 use crate::error::Result;
 use crate::metrics::{self, Counter, Declared, Gauge};
-use crate::value::{COLUMNS, Schema, Value};
+use crate::time::Duration;
+use crate::value::{Schema, Value};
 
-const UNCHANGED: u8 = 0;
-const SET: u8 = 1;
-const CLEARED: u8 = 2;
+mod ahead;
+mod broadcast;
+mod fetched;
+mod fold;
+mod index;
+mod list;
+mod list_map;
+mod lists;
+mod map;
+mod maps;
+mod operator;
+mod value;
 
-/// The states of a keyed function, declared when it is made.
+pub use broadcast::{BroadcastCtx, BroadcastState};
+pub use fold::{AggregatingState, ReducingState};
+pub use list::ListState;
+pub use list_map::ListMapState;
+pub use lists::ListItems;
+pub use map::MapState;
+pub use operator::OperatorListState;
+pub use value::ValueState;
+
+use fold::Fold;
+use lists::ListCells;
+use maps::MapCells;
+use value::ValueCells;
+
+/// The states of a function, declared when it is made.
+///
+/// A state's name is what it is found by in later versions. `T` is a record, or a plain value.
 #[derive(Default)]
 pub struct States {
-    specs: Vec<State>,
+    specs: Vec<Rc<Spec>>,
     cells: Vec<Rc<dyn Cells>>,
-    key: Rc<Cell<usize>>,
+    call: Rc<Call>,
     metrics: Vec<Declared>,
 }
 
 impl States {
-    /// Declares a value for each key: a record, or a plain value. Its name is what it is found by in later versions.
+    /// Declares a value for each key, shipped with the batch.
     pub fn value<T: Value>(&mut self, name: &str) -> ValueState<T> {
-        let schema: Schema = T::row_schema();
-        self.specs.push(State {
-            name: name.into(),
-            kind: StateKind::Value,
-            map_key: None,
-            schema,
-            lazy: false,
-            ttl: None,
-        });
-        let cells = Rc::new(ValueCells::<T> {
-            key: Rc::clone(&self.key),
-            of: RefCell::default(),
-        });
-        self.cells.push(Rc::clone(&cells) as Rc<dyn Cells>);
-        ValueState(cells)
+        ValueState(self.value_cells(name, StateKind::Value, false))
+    }
+
+    /// Declares a value for each key that is fetched when it is first asked for: for large values, or such as few rows need.
+    pub fn lazy_value<T: Value>(&mut self, name: &str) -> ValueState<T> {
+        ValueState(self.value_cells(name, StateKind::Value, true))
+    }
+
+    /// Declares a list for each key.
+    pub fn list<T: Value>(&mut self, name: &str) -> ListState<T> {
+        let spec = self.declare(name, StateKind::Sequence, None, T::row_schema(), true);
+        ListState(self.add(|call| ListCells::new(spec, call)))
+    }
+
+    /// Declares a map for each key.
+    pub fn map<K: Value, V: Value>(&mut self, name: &str) -> MapState<K, V> {
+        MapState(self.map_cells(name, StateKind::Map))
+    }
+
+    /// Declares a map of lists for each key.
+    pub fn list_map<K: Value, T: Value>(&mut self, name: &str) -> ListMapState<K, T> {
+        let spec = self.declare(
+            name,
+            StateKind::Sequence,
+            Some(K::row_schema()),
+            T::row_schema(),
+            true,
+        );
+        ListMapState(self.add(|call| list_map::ListMapCells::new(spec, call)))
+    }
+
+    /// Declares a value for each key into which others are reduced by `f`.
+    pub fn reducing<T: Value>(
+        &mut self,
+        name: &str,
+        f: impl Fn(T, T) -> T + 'static,
+    ) -> ReducingState<T> {
+        ReducingState::new(self.value_cells(name, StateKind::Reducing, false), f)
+    }
+
+    /// Declares an accumulator for each key: `create` makes an empty one, `add` takes a value into it, `result` says what it
+    /// comes to.
+    pub fn aggregating<In: 'static, Acc: Value, Out: 'static>(
+        &mut self,
+        name: &str,
+        create: impl Fn() -> Acc + 'static,
+        add: impl Fn(&mut Acc, In) + 'static,
+        result: impl Fn(&Acc) -> Out + 'static,
+    ) -> AggregatingState<In, Acc, Out> {
+        let cells = self.value_cells(name, StateKind::Aggregating, false);
+        AggregatingState::new(
+            cells,
+            Fold {
+                create,
+                add,
+                result,
+            },
+        )
+    }
+
+    /// Declares a map that every task has whole: written by what comes on a broadcast input, the same in every task.
+    pub fn broadcast<K: Value, V: Value>(&mut self, name: &str) -> BroadcastState<K, V> {
+        BroadcastState(self.map_cells(name, StateKind::Broadcast))
+    }
+
+    /// Declares a list of the task, not of a key; when the parallelism changes, its values are dealt out evenly.
+    pub fn operator_list<T: Value>(&mut self, name: &str) -> OperatorListState<T> {
+        self.operator(name, StateKind::OperatorList)
+    }
+
+    /// Declares a list of the task, not of a key; when the parallelism changes, every task gets the values of all.
+    pub fn union_list<T: Value>(&mut self, name: &str) -> OperatorListState<T> {
+        self.operator(name, StateKind::UnionList)
     }
 
     /// A counter of this operator.
@@ -60,209 +150,253 @@ impl States {
         gauge
     }
 
+    fn operator<T: Value>(&mut self, name: &str, kind: StateKind) -> OperatorListState<T> {
+        let spec = self.declare(name, kind, None, T::row_schema(), true);
+        OperatorListState(self.add(|call| ListCells::new(spec, call)))
+    }
+
+    fn value_cells<T: Value>(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+        lazy: bool,
+    ) -> Rc<ValueCells<T>> {
+        let spec = self.declare(name, kind, None, T::row_schema(), lazy);
+        self.add(|call| ValueCells::new(spec, call))
+    }
+
+    fn map_cells<K: Value, V: Value>(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+    ) -> Rc<MapCells<K, V>> {
+        let spec = self.declare(name, kind, Some(K::row_schema()), V::row_schema(), true);
+        self.add(|call| MapCells::new(spec, call))
+    }
+
+    fn declare(
+        &mut self,
+        name: &str,
+        kind: StateKind,
+        map_key: Option<Schema>,
+        schema: Schema,
+        lazy: bool,
+    ) -> Rc<Spec> {
+        let spec = Rc::new(Spec {
+            number: self.specs.len() as u32,
+            is_operator: matches!(
+                kind,
+                StateKind::Broadcast | StateKind::OperatorList | StateKind::UnionList
+            ),
+            state: RefCell::new(State {
+                name: name.into(),
+                kind,
+                map_key,
+                schema,
+                lazy,
+                ttl: None,
+            }),
+        });
+        self.specs.push(Rc::clone(&spec));
+        spec
+    }
+
+    fn add<C: Cells + 'static>(&mut self, make: impl FnOnce(Rc<Call>) -> C) -> Rc<C> {
+        let cells = Rc::new(make(Rc::clone(&self.call)));
+        self.cells.push(Rc::clone(&cells) as Rc<dyn Cells>);
+        cells
+    }
+
     pub(crate) fn specs(&self) -> Vec<State> {
-        self.specs.clone()
+        self.specs
+            .iter()
+            .map(|s| s.state.borrow().clone())
+            .collect()
     }
 
     pub(crate) fn register_metrics(&mut self) {
         self.metrics.drain(..).for_each(Declared::register);
     }
 
-    /// Takes the values of a call's keys. Errors: fewer states than were declared, or columns that don't fit.
-    pub(crate) fn load(&self, states: Vec<Slots>) -> Result<()> {
-        if states.len() != self.cells.len() {
-            return Err(crate::Error::new(
-                "the host has shipped another number of states than was declared",
-            ));
+    /// A call begins, of so many keys; takes the values that are shipped with it. Errors: another number of states than
+    /// those that are, or columns that don't fit.
+    pub(crate) fn load(&self, keys: usize, on_timers: bool, states: Vec<Slots>) -> Result<()> {
+        self.call.key.set(0);
+        self.call.keys.set(keys);
+        self.call.bytes.set(0);
+        self.call.on_timers.set(on_timers);
+        let mut states = states.into_iter();
+        for cells in &self.cells {
+            if !cells.is_shipped() {
+                cells.begin();
+                continue;
+            }
+            match states.next() {
+                Some(slots) => cells.load(slots)?,
+                None => return Err(another_number()),
+            }
         }
-        self.cells
-            .iter()
-            .zip(states)
-            .try_for_each(|(cells, slots)| cells.load(slots))
+        if states.next().is_some() {
+            return Err(another_number());
+        }
+        Ok(())
     }
 
     #[inline(always)]
     pub(crate) fn at(&self, key: usize) {
-        self.key.set(key);
+        self.call.key.set(key);
     }
 
-    /// What has changed since the values were taken.
+    /// About how many bytes the call's changes take, beyond those of values that were shipped.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.call.bytes.get()
+    }
+
+    /// What the call has changed.
     pub(crate) fn changes(&self) -> Vec<StateChange> {
-        (0u32..)
-            .zip(&self.cells)
-            .filter_map(|(number, cells)| cells.changes(number))
+        self.cells
+            .iter()
+            .filter_map(|cells| cells.changes())
             .collect()
     }
 }
 
-trait Cells {
-    fn load(&self, slots: Slots) -> Result<()>;
-    fn changes(&self, number: u32) -> Option<StateChange>;
+fn another_number() -> crate::Error {
+    crate::Error::new("the host has shipped another number of states than was declared")
 }
 
-/// A value for each key.
-pub struct ValueState<T: Value>(Rc<ValueCells<T>>);
+/// When a state's values are gone by themselves: `states.value("last").with_ttl(Ttl::of(hours(1)).on_read())`.
+///
+/// By default the time counts from the last write, by the host's clock, and what has expired is never seen again.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Ttl(WitTtl);
 
-impl<T: Value> Clone for ValueState<T> {
-    fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
-    }
-}
-
-struct ValueCells<T: Value> {
-    /// The key at hand.
-    key: Rc<Cell<usize>>,
-    of: RefCell<Values<T>>,
-}
-
-/// The values of a call's keys: as shipped, and those that were set since.
-struct Values<T: Value> {
-    shipped: Option<Held<T::Column<'static>>>,
-    present: Option<Vec<u8>>,
-    rows: usize,
-    marks: Vec<u8>,
-    /// For each key, 1 + the place of its new value in `set`.
-    places: Vec<u32>,
-    set: Vec<T>,
-}
-
-impl<T: Value> Default for Values<T> {
-    fn default() -> Self {
-        Self {
-            shipped: None,
-            present: None,
-            rows: 0,
-            marks: Vec::new(),
-            places: Vec::new(),
-            set: Vec::new(),
-        }
-    }
-}
-
-impl<T: Value> Values<T> {
-    #[inline]
-    fn with<R>(&self, key: usize, f: impl FnOnce(Option<T::Ref<'_>>) -> R) -> R {
-        match self.marks.get(key).copied() {
-            Some(SET) => {
-                let place = self.places.get(key).map_or(0, |p| *p as usize);
-                f(self.set.get(place.wrapping_sub(1)).map(T::lend))
-            }
-            Some(UNCHANGED) => {
-                let row = Row::below(key, self.rows).filter(|_| self.was_present(key));
-                match (&self.shipped, row) {
-                    (Some(held), Some(row)) => f(Some(T::read(held.reader(), row))),
-                    _ => f(None),
-                }
-            }
-            _ => f(None),
-        }
-    }
-
-    #[inline]
-    fn was_present(&self, key: usize) -> bool {
-        match &self.present {
-            None => true,
-            Some(bits) => bits.get(key / 8).is_some_and(|b| b >> (key % 8) & 1 == 1),
-        }
-    }
-
-    #[inline]
-    fn set(&mut self, key: usize, value: T) {
-        let (Some(mark), Some(place)) = (self.marks.get_mut(key), self.places.get_mut(key)) else {
-            return;
-        };
-        *mark = SET;
-        match self.set.get_mut((*place as usize).wrapping_sub(1)) {
-            Some(former) => *former = value,
-            None => {
-                self.set.push(value);
-                *place = self.set.len() as u32;
-            }
-        }
-    }
-}
-
-impl<T: Value> ValueState<T> {
-    /// The value of the key at hand, if there is one.
-    #[inline]
+impl Ttl {
+    /// So long after it was last written.
     #[must_use]
-    pub fn get(&self) -> Option<T> {
-        self.with(|v| v.map(T::own))
-    }
-
-    /// Looks at the value of the key at hand without copying it.
-    #[inline]
-    pub fn with<R>(&self, f: impl FnOnce(Option<T::Ref<'_>>) -> R) -> R {
-        self.0.of.borrow().with(self.0.key.get(), f)
-    }
-
-    /// Sets the value of the key at hand.
-    #[inline]
-    pub fn set(&self, value: T) {
-        self.0.of.borrow_mut().set(self.0.key.get(), value);
-    }
-
-    /// Removes the value of the key at hand.
-    pub fn clear(&self) {
-        let key = self.0.key.get();
-        if let Some(mark) = self.0.of.borrow_mut().marks.get_mut(key) {
-            *mark = CLEARED;
-        }
-    }
-}
-
-impl<T: Value> Cells for ValueCells<T> {
-    fn load(&self, slots: Slots) -> Result<()> {
-        let rows = slots.rows as usize;
-        if let Some(bits) = &slots.present {
-            bits_of(bits, rows)?;
-        }
-        let mut values = self.of.borrow_mut();
-        // SAFETY: the reader's rows are only handed to closures that can't keep them, or are copied at once.
-        let held = unsafe {
-            Held::new(slots.columns, |cursor: &mut Cursor<'static>| {
-                T::row_resolve(cursor, rows)
-            })
-        }?;
-        values.shipped = Some(held);
-        values.present = slots.present;
-        values.rows = rows;
-        values.set.clear();
-        values.marks.clear();
-        values.marks.resize(rows, UNCHANGED);
-        values.places.clear();
-        values.places.resize(rows, 0);
-        Ok(())
-    }
-
-    fn changes(&self, number: u32) -> Option<StateChange> {
-        let mut values = self.of.borrow_mut();
-        values.shipped = None;
-        if values.marks.iter().all(|m| *m == UNCHANGED) {
-            return None;
-        }
-        let mut builder = T::Builder::default();
-        let mut rows = 0;
-        for (mark, place) in values.marks.iter().zip(&values.places) {
-            if let (SET, Some(value)) = (*mark, values.set.get((*place as usize).wrapping_sub(1))) {
-                T::push(&mut builder, value.lend());
-                rows += 1;
-            }
-        }
-        let mut columns = Vec::with_capacity(COLUMNS);
-        T::row_finish(&mut builder, &mut columns);
-        let marks = std::mem::take(&mut values.marks);
-        Some(StateChange {
-            state: number,
-            marks,
-            changes: Vec::new(),
-            ordinals: Vec::new(),
-            map_keys: None,
-            values: Slots {
-                rows,
-                present: None,
-                columns,
-            },
+    pub fn of(after: Duration) -> Self {
+        Self(WitTtl {
+            ms: after.millis().max(0) as u64,
+            on_read: false,
+            return_expired: false,
+            event_time: false,
         })
     }
+
+    /// Reading it counts as writing it.
+    #[must_use]
+    pub fn on_read(mut self) -> Self {
+        self.0.on_read = true;
+        self
+    }
+
+    /// It is still returned as long as it has not been cleaned up.
+    #[must_use]
+    pub fn return_expired(mut self) -> Self {
+        self.0.return_expired = true;
+        self
+    }
+
+    /// By the watermark, instead of the host's clock.
+    #[must_use]
+    pub fn event_time(mut self) -> Self {
+        self.0.event_time = true;
+        self
+    }
+}
+
+/// The call at hand.
+#[derive(Default)]
+struct Call {
+    /// Which of its keys.
+    key: Cell<usize>,
+    /// Of how many; none for what comes on a broadcast input.
+    keys: Cell<usize>,
+    /// About how many bytes the changes so far take.
+    bytes: Cell<usize>,
+    on_timers: Cell<bool>,
+}
+
+/// A state as declared.
+struct Spec {
+    /// Its place among the function's.
+    number: u32,
+    /// Of the task, not of a key.
+    is_operator: bool,
+    state: RefCell<State>,
+}
+
+impl Spec {
+    fn set_ttl(&self, ttl: Ttl) {
+        self.state.borrow_mut().ttl = Some(ttl.0);
+    }
+
+    /// How many keys the call at hand has, as far as this state goes.
+    fn keys(&self, call: &Call) -> usize {
+        if self.is_operator { 1 } else { call.keys.get() }
+    }
+
+    /// Which of them is at hand.
+    #[inline]
+    fn key(&self, call: &Call) -> usize {
+        if self.is_operator {
+            return 0;
+        }
+        let key = call.key.get();
+        if key >= call.keys.get() {
+            self.refuse("is of a key, and no key is at hand");
+        }
+        key
+    }
+
+    /// What the host has answered.
+    fn answer<T>(&self, answer: std::result::Result<T, StateError>) -> T {
+        match answer {
+            Ok(value) => value,
+            Err(StateError::NoKey) => self.refuse("is used outside of a call"),
+            Err(StateError::Unknown(why) | StateError::Invalid(why)) => self.refuse(&why),
+        }
+    }
+
+    /// What the host has shipped.
+    fn shipped<T>(&self, resolved: Result<T>) -> T {
+        match resolved {
+            Ok(value) => value,
+            Err(e) => self.refuse(&format!("does not fit: {e}")),
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, why: &str) -> ! {
+        panic!("state '{}' {why}", self.state.borrow().name)
+    }
+}
+
+/// About how many bytes a value takes in a reply.
+#[inline]
+fn bytes_of<T: Value>(value: T::Ref<'_>, scratch: &mut Vec<u8>) -> usize {
+    if !std::mem::needs_drop::<T>() {
+        return size_of::<T>();
+    }
+    scratch.clear();
+    T::encode(value, scratch);
+    scratch.len()
+}
+
+/// The call's part of a state.
+trait Cells {
+    /// Whether its values come with the batch.
+    fn is_shipped(&self) -> bool {
+        false
+    }
+    /// Takes the values of the call's keys.
+    fn load(&self, slots: Slots) -> Result<()> {
+        let _ = slots;
+        Ok(())
+    }
+    /// Forgets the call before.
+    fn begin(&self);
+    /// What was changed, and forgets it.
+    fn changes(&self) -> Option<StateChange>;
 }

@@ -20,8 +20,15 @@ use crate::record::{Emit, Field, Nested, Record};
 use crate::time::{Duration, Timestamp};
 use crate::value::{Schema, top_field, top_fields};
 
+mod connect;
 mod keys;
+mod partition;
+mod rolling;
 
+pub use connect::{
+    BroadcastProcess, BroadcastStreams, CoProcess, ConnectedStreams, Process,
+};
+pub(crate) use keys::add_keyed;
 pub use keys::{KeyedProcess, KeyedStream};
 
 /// Rows of `T`. Functions on it read the fields of the view `V`, which are `T`'s own unless [`view`](Stream::view) names

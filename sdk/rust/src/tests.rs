@@ -50,6 +50,7 @@ pub(crate) fn open(budget: u64, job: impl FnOnce(&mut Job, &Params) -> Result<()
         task: 0,
         parallelism: 1,
         output_budget: budget,
+        batch: false,
     };
     Instance::open("test", job, &context).unwrap()
 }

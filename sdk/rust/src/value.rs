@@ -10,13 +10,16 @@ use crate::column::{Bits, Buffer, BytesColumn, Fixed, Plain, TextColumn};
 use crate::error::Result;
 use crate::time::{Date, Decimal, Timestamp};
 
+mod encode;
 mod list;
 mod option;
+mod pair;
 
 pub use crate::bindings::pelton::job::types::Column;
 pub use crate::column::{Cursor, Row};
 pub use list::{Item, ListBuilder, ListColumn, ListIter, ListRef};
 pub use option::{OptionBuilder, OptionColumn};
+pub use pair::{PairBuilder, TripleBuilder};
 
 /// The fields of a record in preorder, as they cross the boundary.
 pub type Schema = Vec<WitField>;
@@ -44,6 +47,8 @@ pub trait Value: Sized + 'static {
     fn lend(&self) -> Self::Ref<'_>;
     /// Appends a row.
     fn push(builder: &mut Self::Builder, value: Self::Ref<'_>);
+    /// Appends the canonical encoding, by which map keys are told apart and ordered.
+    fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>);
 
     /// The schema of rows of it: a record's fields, or the one field `value`.
     fn row_schema() -> Schema {
@@ -179,6 +184,10 @@ macro_rules! fixed {
             fn push(builder: &mut Self::Builder, value: Self) {
                 builder.push(value);
             }
+            #[inline(always)]
+            fn encode(value: Self, out: &mut Vec<u8>) {
+                encode::Encode::encode(value, out);
+            }
         }
     )* };
 }
@@ -279,6 +288,9 @@ impl Value for bool {
     #[inline(always)]
     fn push(builder: &mut BitsBuilder, value: bool) {
         builder.push(value);
+    }
+    fn encode(value: bool, out: &mut Vec<u8>) {
+        out.push(u8::from(value));
     }
 }
 
@@ -414,6 +426,9 @@ macro_rules! varying {
             #[inline(always)]
             fn push(builder: &mut $builder, value: &$borrowed) {
                 builder.push(value);
+            }
+            fn encode(value: &$borrowed, out: &mut Vec<u8>) {
+                encode::bytes(value.as_ref(), out);
             }
         }
     };

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::segment::side_output;
 use super::transform::row_bytes;
-use super::{Out, Port};
+use super::{Open, Out, Port, RowKind};
 use crate::bindings::exports::pelton::job::function::{
     KeyedBatch, KeyedReply, Moment, Output, TimerBatch, TimerChanges,
 };
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::place;
 use crate::record::Record;
-use crate::state::States;
+use crate::state::{BroadcastCtx, States};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -42,6 +42,8 @@ pub struct Ctx {
     watermark: i64,
     processing_time: i64,
     event_time: Option<i64>,
+    kind: RowKind,
+    is_batch: bool,
     key: u32,
     ordinals: Buffer,
     times: Buffer,
@@ -49,11 +51,13 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    fn new(at: Moment) -> Self {
+    fn new(at: Moment, is_batch: bool) -> Self {
         Self {
             watermark: at.watermark,
             processing_time: at.processing_time,
             event_time: None,
+            kind: RowKind::Insert,
+            is_batch,
             key: 0,
             ordinals: Buffer::default(),
             times: Buffer::default(),
@@ -77,6 +81,18 @@ impl Ctx {
     #[must_use]
     pub fn event_time(&self) -> Option<Timestamp> {
         self.event_time.map(Timestamp)
+    }
+
+    /// What the row at hand does to the table that its stream stands for.
+    #[must_use]
+    pub fn kind(&self) -> RowKind {
+        self.kind
+    }
+
+    /// Whether the job runs as a batch: no watermark before the end, final results only.
+    #[must_use]
+    pub fn is_batch(&self) -> bool {
+        self.is_batch
     }
 
     /// Sets an event-time timer for the key at hand. One of the same key and time is the same timer.
@@ -114,86 +130,44 @@ impl Ctx {
     }
 }
 
-/// A keyed function with its states.
-pub(crate) struct KeyedFunction<V, K, O, L> {
-    logic: L,
+/// What functions with state have alike: their states, and the loops over rows and timers.
+pub(crate) struct Shell<K, O> {
     states: States,
     ports: Rc<[Port]>,
-    of: PhantomData<fn() -> (V, K, O)>,
+    is_batch: bool,
+    of: PhantomData<fn() -> (K, O)>,
 }
 
-impl<V, K, O, L> KeyedFunction<V, K, O, L> {
-    pub(crate) fn new(logic: L, mut states: States, ports: Rc<[Port]>) -> Self {
+impl<K: Key, O: Record> Shell<K, O> {
+    pub(crate) fn new(mut states: States, open: &Open) -> Self {
         states.register_metrics();
         Self {
-            logic,
             states,
-            ports,
+            ports: open.ports(),
+            is_batch: open.is_batch(),
             of: PhantomData,
         }
     }
-}
 
-fn times_of(times: Option<&[u8]>, rows: usize) -> Result<Option<Fixed<'_, i64>>> {
-    times
-        .map(|bytes| from_bytes::<i64>(bytes, rows))
-        .transpose()
-}
-
-impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> KeyedFunction<V, K, O, L> {
-    fn reply(
-        &self,
-        consumed: usize,
-        cx: Ctx,
-        mut out: Out<O>,
-        times: Option<Fixed<'_, i64>>,
-    ) -> KeyedReply {
-        let parent_time = |row: u32| times.and_then(|t| t.get(row as usize)).unwrap_or(i64::MIN);
-        let (rows, parents, columns, times) = out.finish(parent_time);
-        let mut outputs = Vec::new();
-        if rows > 0 {
-            let parents = Some(row_bytes(&parents));
-            outputs.push(Output {
-                step: 0,
-                port: 0,
-                rows: rows as u32,
-                parents,
-                columns,
-                times,
-                kinds: None,
-                watermarks: None,
-            });
-        }
-        outputs.extend(
-            out.finish_sides()
-                .into_iter()
-                .filter_map(|s| side_output(0, s, consumed)),
-        );
-        KeyedReply {
-            consumed: consumed as u32,
-            outputs,
-            states: self.states.changes(),
-            timers: cx.finish(),
-        }
-    }
-}
-
-impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, K, O, L> {
-    fn process(
+    /// Runs `f` over rows with their keys.
+    #[inline(always)]
+    pub(crate) fn rows<V: Value>(
         &self,
         plan: &[u32],
         at: Moment,
         batch: KeyedBatch,
         budget: usize,
+        mut f: impl FnMut(K::Ref<'_>, V::Ref<'_>, &mut Ctx, &mut Out<O>),
     ) -> Result<KeyedReply> {
         let rows = batch.rows.rows as usize;
-        self.states.load(batch.states)?;
-        let keys = keys_of::<K>(&batch.keys)?;
         let key_rows = batch.keys.rows as usize;
+        self.states.load(key_rows, false, batch.states)?;
+        let keys = keys_of::<K>(&batch.keys)?;
         let ordinals = from_bytes::<u32>(&batch.ordinals, rows)?;
         let times = times_of(batch.rows.times.as_deref(), rows)?;
+        let kinds = kinds_of(batch.rows.kinds.as_deref(), rows)?;
         let columns = V::row_resolve(&mut Cursor::new(&batch.rows.columns, Some(plan)), rows)?;
-        let mut cx = Ctx::new(at);
+        let mut cx = Ctx::new(at, self.is_batch);
         let mut out = Out::<O>::new(Rc::clone(&self.ports));
         place::enter(None);
         let mut consumed = rows;
@@ -210,30 +184,77 @@ impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, 
             place::set(i);
             self.states.at(ordinal as usize);
             cx.key = ordinal;
-            let time = times.as_ref().map(|t| t.read(row));
-            cx.event_time = time;
+            cx.event_time = times.as_ref().map(|t| t.read(row));
+            if let Some(kinds) = &kinds {
+                cx.kind = RowKind::of(kinds.read(row));
+            }
             out.at(i);
-            self.logic.row(
+            f(
                 K::read(&keys, key_row),
                 V::read(&columns, row),
                 &mut cx,
                 &mut out,
             );
             out.check().map_err(|e| e.at_row(i as u32))?;
-            if i % 16 == 15 && out.bytes() >= budget {
+            if i % 16 == 15 && out.bytes() + self.states.bytes() >= budget {
                 consumed = i + 1;
                 break;
             }
         }
-        Ok(self.reply(consumed, cx, out, times))
+        Ok(self.reply(consumed, cx.finish(), out, times, kinds))
     }
 
-    fn on_timers(&self, at: Moment, timers: TimerBatch, budget: usize) -> Result<KeyedReply> {
+    /// Runs `f` over rows that all tasks get.
+    pub(crate) fn broadcast<V: Value>(
+        &self,
+        plan: &[u32],
+        at: Moment,
+        batch: KeyedBatch,
+        budget: usize,
+        mut f: impl FnMut(V::Ref<'_>, &mut BroadcastCtx, &mut Out<O>),
+    ) -> Result<KeyedReply> {
+        let rows = batch.rows.rows as usize;
+        self.states.load(0, false, batch.states)?;
+        let times = times_of(batch.rows.times.as_deref(), rows)?;
+        let kinds = kinds_of(batch.rows.kinds.as_deref(), rows)?;
+        let columns = V::row_resolve(&mut Cursor::new(&batch.rows.columns, Some(plan)), rows)?;
+        let mut cx = BroadcastCtx {
+            watermark: at.watermark,
+            processing_time: at.processing_time,
+            event_time: None,
+            is_batch: self.is_batch,
+        };
+        let mut out = Out::<O>::new(Rc::clone(&self.ports));
+        place::enter(None);
+        let mut consumed = rows;
+        for (i, row) in (0..rows).filter_map(|i| Some((i, Row::below(i, rows)?))) {
+            place::set(i);
+            cx.event_time = times.as_ref().map(|t| t.read(row));
+            out.at(i);
+            f(V::read(&columns, row), &mut cx, &mut out);
+            out.check().map_err(|e| e.at_row(i as u32))?;
+            if i % 16 == 15 && out.bytes() + self.states.bytes() >= budget {
+                consumed = i + 1;
+                break;
+            }
+        }
+        Ok(self.reply(consumed, None, out, times, kinds))
+    }
+
+    /// Runs `f` over timers that are due.
+    #[inline(always)]
+    pub(crate) fn timers(
+        &self,
+        at: Moment,
+        timers: TimerBatch,
+        budget: usize,
+        mut f: impl FnMut(K::Ref<'_>, Timestamp, &mut Ctx, &mut Out<O>),
+    ) -> Result<KeyedReply> {
         let rows = timers.keys.rows as usize;
-        self.states.load(timers.states)?;
+        self.states.load(rows, true, timers.states)?;
         let keys = keys_of::<K>(&timers.keys)?;
         let times = from_bytes::<i64>(&timers.times, rows)?;
-        let mut cx = Ctx::new(at);
+        let mut cx = Ctx::new(at, self.is_batch);
         let mut out = Out::<O>::new(Rc::clone(&self.ports));
         place::enter(None);
         let mut consumed = rows;
@@ -247,15 +268,102 @@ impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, 
             cx.key = i as u32;
             cx.event_time = (!timers.processing_time).then_some(time);
             out.at(i);
-            self.logic
-                .timer(K::read(&keys, row), Timestamp(time), &mut cx, &mut out);
+            f(K::read(&keys, row), Timestamp(time), &mut cx, &mut out);
             out.check().map_err(|e| e.at_row(i as u32))?;
-            if i % 16 == 15 && out.bytes() >= budget {
+            if i % 16 == 15 && out.bytes() + self.states.bytes() >= budget {
                 consumed = i + 1;
                 break;
             }
         }
-        Ok(self.reply(consumed, cx, out, Some(times)))
+        Ok(self.reply(consumed, cx.finish(), out, Some(times), None))
+    }
+
+    fn reply(
+        &self,
+        consumed: usize,
+        timers: Option<TimerChanges>,
+        mut out: Out<O>,
+        times: Option<Fixed<'_, i64>>,
+        kinds: Option<Fixed<'_, u8>>,
+    ) -> KeyedReply {
+        let parent_kind = |row: u32| kinds.and_then(|k| k.get(row as usize)).unwrap_or(0);
+        let kinds = out.finish_kinds(parent_kind);
+        let parent_time = |row: u32| times.and_then(|t| t.get(row as usize)).unwrap_or(i64::MIN);
+        let (rows, parents, columns, times) = out.finish(parent_time);
+        let mut outputs = Vec::new();
+        if rows > 0 {
+            let parents = Some(row_bytes(&parents));
+            outputs.push(Output {
+                step: 0,
+                port: 0,
+                rows: rows as u32,
+                parents,
+                columns,
+                times,
+                kinds,
+                watermarks: None,
+            });
+        }
+        outputs.extend(
+            out.finish_sides()
+                .into_iter()
+                .filter_map(|s| side_output(0, s, consumed)),
+        );
+        KeyedReply {
+            consumed: consumed as u32,
+            outputs,
+            states: self.states.changes(),
+            timers,
+        }
+    }
+}
+
+fn times_of(times: Option<&[u8]>, rows: usize) -> Result<Option<Fixed<'_, i64>>> {
+    times
+        .map(|bytes| from_bytes::<i64>(bytes, rows))
+        .transpose()
+}
+
+fn kinds_of(kinds: Option<&[u8]>, rows: usize) -> Result<Option<Fixed<'_, u8>>> {
+    kinds.map(|bytes| from_bytes::<u8>(bytes, rows)).transpose()
+}
+
+/// A keyed function with its states.
+pub(crate) struct KeyedFunction<V, K, O, L> {
+    logic: L,
+    shell: Shell<K, O>,
+    of: PhantomData<fn() -> V>,
+}
+
+impl<V, K: Key, O: Record, L> KeyedFunction<V, K, O, L> {
+    pub(crate) fn new(logic: L, states: States, open: &Open) -> Self {
+        Self {
+            logic,
+            shell: Shell::new(states, open),
+            of: PhantomData,
+        }
+    }
+}
+
+impl<V: Value, K: Key, O: Record, L: Logic<V, K, O>> Keyed for KeyedFunction<V, K, O, L> {
+    fn process(
+        &self,
+        plan: &[u32],
+        at: Moment,
+        batch: KeyedBatch,
+        budget: usize,
+    ) -> Result<KeyedReply> {
+        let row = |key: K::Ref<'_>, row: V::Ref<'_>, cx: &mut Ctx, out: &mut Out<O>| {
+            self.logic.row(key, row, cx, out);
+        };
+        self.shell.rows::<V>(plan, at, batch, budget, row)
+    }
+
+    fn on_timers(&self, at: Moment, timers: TimerBatch, budget: usize) -> Result<KeyedReply> {
+        let timer = |key: K::Ref<'_>, time, cx: &mut Ctx, out: &mut Out<O>| {
+            self.logic.timer(key, time, cx, out);
+        };
+        self.shell.timers(at, timers, budget, timer)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::{Stream, add_step};
-use crate::bindings::exports::pelton::job::graph::{Partition, State};
+use crate::bindings::exports::pelton::job::graph::{Partition, ProcessInput, State};
 use crate::draft::{self, End, Shared};
 use crate::error::Result;
 use crate::function::keyed::{Ctx, Keyed, KeyedFunction, Logic};
@@ -11,9 +11,9 @@ use crate::function::transform::KeyStep;
 use crate::function::{Effect, Function, Open, Out, Step, StepFunction};
 use crate::key::{Key, KeyFields};
 use crate::record::{Record, RefOf};
-use crate::state::{States, ValueState};
+use crate::state::States;
 use crate::time::Timestamp;
-use crate::value::{Schema, Value, top_fields};
+use crate::value::{Schema, top_fields};
 
 /// Rows of `T`, those with equal keys together; functions read the fields of `V`.
 pub struct KeyedStream<T: Record, V: Record, K: Key> {
@@ -99,16 +99,6 @@ impl<T: Record, V: Record> Stream<T, V> {
 }
 
 impl<T: Record, V: Record, K: Key> KeyedStream<T, V, K> {
-    /// For each row, what `f` makes of the result so far and the row; the first row of a key is its first result.
-    pub fn reduce(self, name: &str, f: impl Fn(&T, RefOf<'_, T>) -> T + 'static) -> Stream<T> {
-        let mut states = States::default();
-        let logic = Reduce {
-            f,
-            state: states.value::<T>("reduced"),
-        };
-        add_keyed::<T, K, T, _>(self.draft, &self.ends, self.key, name, logic, states, false)
-    }
-
     /// Runs a keyed function with states and timers; `make` declares its states:
     /// `.process("count", |states| Count { seen: states.value("seen") })`.
     pub fn process<F>(self, name: &str, make: impl FnOnce(&mut States) -> F) -> Stream<F::Out>
@@ -161,7 +151,7 @@ impl<T: Record, V: Record, K: Key> KeyedStream<T, V, K> {
 }
 
 /// Adds a keyed function's operator.
-fn add_keyed<V: Record, K: Key, O: Record, L: Logic<V, K, O>>(
+pub(crate) fn add_keyed<V: Record, K: Key, O: Record, L: Logic<V, K, O>>(
     draft: Shared,
     ends: &[End],
     key: Vec<String>,
@@ -172,65 +162,53 @@ fn add_keyed<V: Record, K: Key, O: Record, L: Logic<V, K, O>>(
 ) -> Stream<O> {
     let specs = states.specs();
     let make = move |open: &Open| {
-        let function = KeyedFunction::<V, K, O, L>::new(logic, states, open.ports());
+        let function = KeyedFunction::<V, K, O, L>::new(logic, states, open);
         Ok(Box::new(function) as Box<dyn Keyed>)
     };
     let parts = Parts {
-        view: V::schema(),
-        key,
+        inputs: vec![ProcessInput {
+            view: V::schema(),
+            key,
+            broadcast: false,
+        }],
         specs,
         timers,
         output: O::schema(),
     };
-    let operator = add_operator(&draft, ends, name, parts, Box::new(make));
+    let operator = add_process(&draft, &[ends], name, parts, Box::new(make));
     Stream::of(draft, operator)
 }
 
-struct Parts {
-    view: Schema,
-    key: Vec<String>,
-    specs: Vec<State>,
-    timers: bool,
-    output: Schema,
+/// What a function with state reads, keeps and makes.
+pub(super) struct Parts {
+    pub(super) inputs: Vec<ProcessInput>,
+    pub(super) specs: Vec<State>,
+    pub(super) timers: bool,
+    pub(super) output: Schema,
 }
 
-fn add_operator(
+/// Adds the operator of a function with state; `ends` are those of each input.
+pub(super) fn add_process(
     draft: &Shared,
-    ends: &[End],
+    ends: &[&[End]],
     name: &str,
     parts: Parts,
     make: Box<dyn FnOnce(&Open) -> Result<Box<dyn Keyed>>>,
 ) -> u32 {
     let mut d = draft.borrow_mut();
-    let view = parts.view.clone();
+    let views = parts.inputs.iter().map(|i| i.view.clone()).collect();
     let function = d.function(Box::new(move |open| {
         Ok(Function::Keyed {
-            view,
+            views,
             function: make(open)?,
         })
     }));
-    let body = draft::process(function, parts.view, parts.key, parts.specs, parts.timers);
+    let body = draft::process(function, parts.inputs, parts.specs, parts.timers);
     let operator = d.add(name, body, Some(parts.output));
-    d.connect(ends, operator);
-    operator
-}
-
-struct Reduce<T: Value, F> {
-    f: F,
-    state: ValueState<T>,
-}
-
-impl<T: Record, K: Key, F: Fn(&T, RefOf<'_, T>) -> T + 'static> Logic<T, K, T> for Reduce<T, F> {
-    #[inline]
-    fn row(&self, _: K::Ref<'_>, row: RefOf<'_, T>, _: &mut Ctx, out: &mut Out<T>) {
-        let reduced = match self.state.get() {
-            Some(former) => (self.f)(&former, row),
-            None => T::own(row),
-        };
-        out.push(reduced.lend());
-        self.state.set(reduced);
+    for (input, ends) in (0u32..).zip(ends) {
+        d.connect_input(ends, operator, input);
     }
-    fn timer(&self, _: K::Ref<'_>, _: Timestamp, _: &mut Ctx, _: &mut Out<T>) {}
+    operator
 }
 
 struct Process<F>(F);

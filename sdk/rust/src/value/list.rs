@@ -271,4 +271,8 @@ impl<T: Item> Value for Vec<T> {
     fn push(builder: &mut Self::Builder, value: Self::Ref<'_>) {
         builder.push(value);
     }
+    fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        value.iter().for_each(|item| T::encode(item, out));
+    }
 }

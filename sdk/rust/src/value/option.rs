@@ -138,4 +138,10 @@ impl<T: Value> Value for Option<T> {
     fn push(builder: &mut Self::Builder, value: Self::Ref<'_>) {
         builder.push(value);
     }
+    fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>) {
+        out.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            T::encode(value, out);
+        }
+    }
 }

@@ -1,0 +1,61 @@
+//! Lists of the task, not of a key.
+
+use std::rc::Rc;
+
+use super::lists::{ListCells, ListItems};
+use crate::value::Value;
+
+/// A list of the task.
+pub struct OperatorListState<T: Value>(pub(super) Rc<ListCells<T>>);
+
+impl<T: Value> Clone for OperatorListState<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T: Value> OperatorListState<T> {
+    /// The values in order.
+    #[must_use]
+    pub fn get(&self) -> Vec<T> {
+        self.with(|items| items.map(T::own).collect())
+    }
+
+    /// Looks at the values without copying them; `f` must not change the list.
+    pub fn with<R>(&self, f: impl FnOnce(ListItems<'_, T>) -> R) -> R {
+        self.0.with(f)
+    }
+
+    /// Appends a value.
+    pub fn add(&self, value: T) {
+        self.0.add(value);
+    }
+
+    /// Appends values.
+    pub fn extend(&self, values: impl IntoIterator<Item = T>) {
+        values.into_iter().for_each(|v| self.add(v));
+    }
+
+    /// Replaces all values.
+    pub fn set(&self, values: impl IntoIterator<Item = T>) {
+        self.clear();
+        self.extend(values);
+    }
+
+    /// Removes all values.
+    pub fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// How many values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.with(|items| items.len())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
