@@ -1,8 +1,8 @@
 //! State in memory: an index of keys, and for each state what it has by slot.
 //!
-//! Where values expire, each has a stamp. What has expired is not read any more; it is removed when its key is next
-//! touched, and by a sweep through all slots that goes on a little at each [`tidy`](KeyedState::tidy). Values that are
-//! shipped with a batch count as read.
+//! Where values expire, each has a stamp. What has expired is not read any more; values and lists are removed when their
+//! key is next touched, all by a sweep through the slots that goes on a little at each [`tidy`](KeyedState::tidy).
+//! Values that are shipped with a batch count as read.
 
 mod lists;
 mod maps;
@@ -22,12 +22,13 @@ use super::{EncodedRows, Expiry, KeyIndex, KeyedState, StateTime, Touched, Value
 use crate::function::{Entries, EntryChange, EntryChanges, Lists, Mark, Slots, StateChange};
 use lists::ListStore;
 use maps::MapStore;
+use packed::{CHUNK, chunk};
 
 /// The most bytes that one read gives: less than what an array of strings can hold.
 const READ_BYTES_MAX: usize = 1 << 30;
 /// The most bytes of one answer of entries, beyond the first.
 const SCAN_BYTES_MAX: usize = 4 << 20;
-/// Slots that one step of the sweep looks at, beside one for each that was touched.
+/// Slots that one step of the sweep looks at, beside one for every two that were touched.
 const SWEPT: usize = 64;
 
 /// State in memory.
@@ -100,12 +101,21 @@ impl Store {
         }
     }
 
-    /// Removes what has expired under a slot; of a large map, nothing.
+    /// Removes what has expired under a slot; of a map, which would have to be walked, nothing.
     fn expire(&mut self, slot: u32) {
         match self {
             Self::Values(v) => v.expire(slot),
             Self::Lists(l) => l.expire(slot),
-            Self::Maps(m) => m.expire(slot),
+            Self::Maps(_) => {}
+        }
+    }
+
+    /// Fetches what will be looked at next.
+    fn fetch(&self, slots: &[u32]) {
+        match self {
+            Self::Values(_) => {}
+            Self::Lists(l) => l.fetch(slots),
+            Self::Maps(m) => m.fetch(slots),
         }
     }
 
@@ -207,7 +217,12 @@ fn write_list(
     }
     let values = EncodedRows::new(list.fields(), values)?;
     let mut next = 0;
-    for (change, slot) in changes(slots, entries, values.len())? {
+    let (kinds, slots) = changes(slots, entries, values.len())?;
+    for (row, (change, slot)) in kinds.zip(&slots).enumerate() {
+        if row % CHUNK == 0 {
+            list.fetch(chunk(&slots, row));
+        }
+        let slot = *slot;
         match change {
             EntryChange::Put => {
                 list.push(slot, values.row(next));
@@ -233,7 +248,12 @@ fn write_map(
     let missing = |row: usize| keys.present.as_ref().is_some_and(|p| !p.value(row));
     let (encoded, values) = (map.keys(keys)?, EncodedRows::new(map.fields(), values)?);
     let (mut next, mut scratch) = (0, Vec::new());
-    for (row, (change, slot)) in changes(slots, entries, values.len())?.enumerate() {
+    let (kinds, slots) = changes(slots, entries, values.len())?;
+    for (row, (change, slot)) in kinds.zip(&slots).enumerate() {
+        if row % CHUNK == 0 {
+            map.fetch(chunk(&slots, row));
+        }
+        let slot = *slot;
         match change {
             EntryChange::Clear => map.clear(slot),
             _ if missing(row) => return Err(misfit()),
@@ -247,19 +267,17 @@ fn write_map(
     Ok(())
 }
 
-/// Each change and its slot. Errors: `BadReply` where lengths don't agree, or an ordinal or a change is none.
+/// Each change, and the slot of each. Errors: `BadReply` where lengths don't agree, or an ordinal or a change is none.
 fn changes<'a>(
-    slots: &'a [u32],
+    slots: &[u32],
     entries: &'a EntryChanges,
     values: usize,
-) -> Result<impl Iterator<Item = (EntryChange, u32)> + 'a> {
+) -> Result<(impl Iterator<Item = EntryChange> + 'a, Vec<u32>)> {
     let put = |c: &&u8| **c == EntryChange::Put as u8;
     let is_change = |c: &u8| *c <= EntryChange::Clear as u8;
-    let is_key = |o: &u32| (*o as usize) < slots.len();
     if entries.ordinals.len() != entries.changes.len()
         || entries.changes.iter().filter(put).count() != values
         || !entries.changes.iter().all(is_change)
-        || !entries.ordinals.iter().all(is_key)
     {
         return Err(misfit());
     }
@@ -268,12 +286,9 @@ fn changes<'a>(
         1 => EntryChange::Remove,
         _ => EntryChange::Clear,
     };
-    let slot = |o: &u32| slots.get(*o as usize).copied().unwrap_or_default();
-    Ok(entries
-        .changes
-        .iter()
-        .map(change)
-        .zip(entries.ordinals.iter().map(slot)))
+    let slot = |o: &u32| slots.get(*o as usize).copied().ok_or_else(misfit);
+    let slots = entries.ordinals.iter().map(slot).collect::<Result<_>>()?;
+    Ok((entries.changes.iter().map(change), slots))
 }
 
 fn another_kind() -> Error {
@@ -454,7 +469,7 @@ impl KeyedState for HeapState {
         if !self.expires {
             return Ok(());
         }
-        let (mut whole, mut steps) = (0, SWEPT + self.touched);
+        let (mut whole, mut steps) = (0, SWEPT + self.touched / 2);
         self.touched = 0;
         while steps > 0 && whole < self.index.slots() {
             steps -= 1;
@@ -462,6 +477,10 @@ impl KeyedState for HeapState {
                 self.swept = 0;
             }
             let slot = self.swept;
+            if whole % CHUNK == 0 {
+                let next: [u32; CHUNK] = std::array::from_fn(|i| slot + i as u32);
+                self.states.iter().for_each(|s| s.fetch(&next));
+            }
             if self.states.iter().any(|s| s.has(slot)) {
                 let mut all = true;
                 for state in &mut self.states {

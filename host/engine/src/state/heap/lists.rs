@@ -5,7 +5,7 @@ use pelton_model::encoding::decode;
 use pelton_model::graph::StateSpec;
 use pelton_model::schema::Field;
 
-use super::packed::{Items, restamp};
+use super::packed::{CHUNK, Items, chunk, fetch, restamp};
 use super::{READ_BYTES_MAX, too_large};
 use crate::function::{Lists, Slots};
 use crate::state::Expiry;
@@ -65,6 +65,12 @@ impl ListStore {
         self.change(slot, |list| *list = Vec::new());
     }
 
+    /// Fetches what will be looked at next.
+    pub(super) fn fetch(&self, slots: &[u32]) {
+        let lists = slots.iter().filter_map(|s| self.lists.get(*s as usize));
+        fetch(lists.map(Vec::as_slice));
+    }
+
     fn change(&mut self, slot: u32, change: impl FnOnce(&mut Vec<u8>)) {
         if let Some(list) = self.lists.get_mut(slot as usize) {
             let before = list.capacity() as u64;
@@ -92,7 +98,10 @@ impl ListStore {
             }
         }
         let mut answer = Gathered::new(bytes);
-        for slot in slots {
+        for (row, slot) in slots.iter().enumerate() {
+            if row % CHUNK == 0 {
+                self.fetch(chunk(slots, row));
+            }
             let list = self
                 .lists
                 .get(*slot as usize)

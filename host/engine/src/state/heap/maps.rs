@@ -8,7 +8,7 @@ use pelton_model::schema::Field;
 use arrow_buffer::BooleanBuffer;
 
 use super::lists::{Gathered, drop_expired, items, renew};
-use super::packed::{Items, Map, STAMP, restamp, stamp_of};
+use super::packed::{CHUNK, Items, Map, STAMP, chunk, fetch, restamp, stamp_of};
 use super::{READ_BYTES_MAX, too_large};
 use crate::function::{Entries, Lists, Slots, TOO_MANY};
 use crate::state::values::ValueStore;
@@ -78,14 +78,18 @@ impl MapStore {
         self.maps.get(slot as usize).filter(|m| !m.is_empty())
     }
 
-    fn change<T: Default>(&mut self, slot: u32, change: impl FnOnce(&mut Map) -> T) -> T {
-        let Some(map) = self.maps.get_mut(slot as usize) else {
-            return T::default();
-        };
-        let before = map.cost() as u64;
-        let answer = change(map);
-        self.bytes = self.bytes - before + map.cost() as u64;
-        answer
+    /// Fetches what will be looked at next.
+    pub(super) fn fetch(&self, slots: &[u32]) {
+        let maps = slots.iter().filter_map(|s| self.maps.get(*s as usize));
+        fetch(maps.map(Map::run));
+    }
+
+    fn change(&mut self, slot: u32, change: impl FnOnce(&mut Map)) {
+        if let Some(map) = self.maps.get_mut(slot as usize) {
+            let before = map.cost() as u64;
+            change(map);
+            self.bytes = self.bytes - before + map.cost() as u64;
+        }
     }
 
     /// Sets an entry, or adds to its list.
@@ -128,6 +132,9 @@ impl MapStore {
         }
         let mut answer = Gathered::new(bytes);
         for (row, slot) in slots.iter().enumerate() {
+            if row % CHUNK == 0 {
+                self.fetch(chunk(slots, row));
+            }
             let list = self.map(*slot).and_then(|m| m.get(keys.row(row)));
             if !answer.list(self.items, self.expiry.as_ref(), list.unwrap_or_default())? {
                 break;
@@ -152,6 +159,9 @@ impl MapStore {
         let mut bytes = 0;
         let mut found = Vec::with_capacity(slots.len());
         for (row, slot) in slots.iter().enumerate() {
+            if row % CHUNK == 0 {
+                self.fetch(chunk(slots, row));
+            }
             let value = self.map(*slot).and_then(|m| m.get(keys.row(row)));
             let value = value.and_then(|v| self.visible(v));
             bytes += value.map_or(0, <[u8]>::len);
@@ -298,13 +308,6 @@ impl MapStore {
         })
     }
 
-    /// Removes what has expired under a slot, if its map is small.
-    pub(super) fn expire(&mut self, slot: u32) {
-        if self.map(slot).is_some_and(Map::is_small) {
-            self.expire_some(slot, None);
-        }
-    }
-
     /// Removes some of what has expired under a slot; whether all of it was looked at. To be called again for the same
     /// slot until then.
     pub(super) fn sweep(&mut self, slot: u32) -> bool {
@@ -344,7 +347,7 @@ impl MapStore {
         if !gone.is_empty() || !shorter.is_empty() {
             self.change(slot, |map| {
                 shorter.iter().for_each(|(key, list)| map.set(key, list));
-                gone.iter().for_each(|key| drop(map.remove(key)));
+                gone.iter().for_each(|key| map.remove(key));
             });
         }
         more

@@ -4,6 +4,7 @@
 //! its encoding. A map is a run of entries ascending by encoded key as long as it is small, and a tree beyond that.
 
 use std::collections::{BTreeMap, btree_map};
+use std::hint::black_box;
 use std::ops::Bound;
 
 /// A small map has at most so many bytes: few enough to be walked and moved at each change.
@@ -55,6 +56,21 @@ impl Items {
             (at > start).then_some((start, stamp, value))
         })
     }
+}
+
+/// Keys whose memory is fetched before any of it is looked at, so that cache misses overlap.
+pub(super) const CHUNK: usize = 64;
+
+/// The next slots from one on.
+pub(super) fn chunk(slots: &[u32], from: usize) -> &[u32] {
+    let end = slots.len().min(from + CHUNK);
+    slots.get(from..end).unwrap_or_default()
+}
+
+/// Fetches the beginnings and the ends of runs of bytes.
+pub(super) fn fetch<'a>(runs: impl Iterator<Item = &'a [u8]>) {
+    let ends = |run: &[u8]| run.first().copied().unwrap_or(0) ^ run.last().copied().unwrap_or(0);
+    black_box(runs.fold(0, |all, run| all ^ ends(run)));
 }
 
 /// The stamp before a value.
@@ -152,6 +168,75 @@ fn find(run: &[u8], key: &[u8]) -> (std::ops::Range<usize>, Option<std::ops::Ran
     (run.len()..run.len(), None)
 }
 
+/// Sets or extends an entry of a small map.
+fn write_small(run: &mut Vec<u8>, key: &[u8], value: &[u8], extend: bool) {
+    let (own, old) = find(run, key);
+    let old = match old {
+        // The common case: nothing moves.
+        Some(at) if !extend && at.len() == value.len() => {
+            if let Some(place) = run.get_mut(at) {
+                place.copy_from_slice(value);
+            }
+            return;
+        }
+        Some(at) if extend => at,
+        _ => own.start..own.start,
+    };
+    let length = old.len() + value.len();
+    let mut head = Head::default();
+    head.put(key.len());
+    head.put(length);
+    let value_at = own.start + head.as_slice().len() + key.len();
+    let (end, new_end) = (run.len(), value_at + length);
+    let need = new_end + end - own.end;
+    if need > run.capacity() {
+        // Not twice as much: most maps never grow again.
+        run.reserve_exact(need.next_multiple_of(32) - end);
+    }
+    // What stands behind moves; then what is kept of the old value, before its place is written over.
+    run.resize(need.max(end), 0);
+    run.copy_within(own.end..end, new_end);
+    run.truncate(need);
+    run.copy_within(old.clone(), value_at);
+    let mut at = own.start;
+    for part in [head.as_slice(), key] {
+        if let Some(place) = run.get_mut(at..at + part.len()) {
+            place.copy_from_slice(part);
+        }
+        at += part.len();
+    }
+    if let Some(place) = run.get_mut(value_at + old.len()..new_end) {
+        place.copy_from_slice(value);
+    }
+}
+
+/// The two lengths before an entry.
+#[derive(Default)]
+struct Head {
+    bytes: [u8; 20],
+    len: usize,
+}
+
+impl Head {
+    fn put(&mut self, mut n: usize) {
+        loop {
+            let more = n >= 0x80;
+            if let Some(byte) = self.bytes.get_mut(self.len) {
+                *byte = n as u8 & 0x7f | u8::from(more) << 7;
+            }
+            self.len += 1;
+            n >>= 7;
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 impl Default for Map {
     fn default() -> Self {
         Self::Small(Vec::new())
@@ -166,9 +251,12 @@ impl Map {
         }
     }
 
-    /// Whether it is walked in no time.
-    pub(super) fn is_small(&self) -> bool {
-        matches!(self, Self::Small(_))
+    /// The bytes of a small map.
+    pub(super) fn run(&self) -> &[u8] {
+        match self {
+            Self::Small(run) => run,
+            Self::Large(_) => &[],
+        }
     }
 
     /// Bytes of all keys and values, about.
@@ -218,21 +306,7 @@ impl Map {
     fn write(&mut self, key: &[u8], value: &[u8], extend: bool) {
         match self {
             Self::Small(run) => {
-                let (own, old) = find(run, key);
-                let old = old.filter(|_| extend).and_then(|at| run.get(at));
-                let old = old.unwrap_or_default();
-                let mut entry = Vec::with_capacity(20 + key.len() + old.len() + value.len());
-                put_length(&mut entry, key.len());
-                put_length(&mut entry, old.len() + value.len());
-                entry.extend_from_slice(key);
-                entry.extend_from_slice(old);
-                entry.extend_from_slice(value);
-                let need = run.len() - own.len() + entry.len();
-                if need > run.capacity() {
-                    // Not twice as much: most maps never grow again.
-                    run.reserve_exact(need.next_multiple_of(32) - run.len());
-                }
-                run.splice(own, entry);
+                write_small(run, key, value, extend);
                 if run.len() > SMALL_MAX {
                     *self = Self::Large(Box::new(Large::of(run)));
                 }
@@ -241,16 +315,14 @@ impl Map {
         }
     }
 
-    /// Removes an entry; whether it was there.
-    pub(super) fn remove(&mut self, key: &[u8]) -> bool {
+    /// Removes an entry, if it is there.
+    pub(super) fn remove(&mut self, key: &[u8]) {
         match self {
             Self::Small(run) => {
-                let (own, found) = find(run, key);
-                run.drain(own);
+                run.drain(find(run, key).0);
                 if run.is_empty() {
                     *run = Vec::new();
                 }
-                found.is_some()
             }
             Self::Large(large) => {
                 let removed = large.tree.remove(key);
@@ -258,7 +330,6 @@ impl Map {
                 if large.tree.is_empty() {
                     *self = Self::default();
                 }
-                removed.is_some()
             }
         }
     }
