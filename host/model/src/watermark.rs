@@ -101,25 +101,32 @@ impl Merge {
         }
     }
 
-    /// A channel has ended: it stands at the greatest watermark and holds nobody back.
+    /// A channel has ended: it holds nobody back. Once all have, the watermark is at its end.
     pub fn end(&mut self, channel: usize) -> Merged {
+        let emitted = self.emitted;
         let Some(c) = self.channels.get_mut(channel) else {
             return Merged::default();
         };
-        let was_idle = c.idle;
-        c.ended = true;
-        c.idle = false;
-        c.aligned = true;
-        c.watermark = Watermark::MAX;
-        let idle =
-            (was_idle && self.idle && self.channels.iter().all(|c| c.ended)).then_some(false);
-        if idle.is_some() {
-            self.idle = false;
+        if c.ended {
+            return Merged::default();
         }
-        Merged {
-            watermark: self.advance(),
-            idle,
+        let held_last = !c.idle && c.watermark == emitted;
+        let last = c.watermark;
+        (c.ended, c.idle, c.aligned) = (true, false, false);
+        if self.channels.iter().all(|c| c.ended) {
+            self.emitted = Watermark::MAX;
+            return Merged {
+                watermark: (emitted < Watermark::MAX).then_some(Watermark::MAX),
+                idle: std::mem::take(&mut self.idle).then_some(false),
+            };
         }
+        if self.channels.iter().any(|c| !c.idle && !c.ended) {
+            return Merged {
+                watermark: self.advance(),
+                idle: None,
+            };
+        }
+        self.all_idle(held_last, last)
     }
 
     /// A channel becomes idle or active.
@@ -148,25 +155,21 @@ impl Merge {
                 idle: None,
             };
         }
-        let greatest = self
-            .channels
-            .iter()
-            .filter(|c| !c.ended)
-            .map(|c| c.watermark)
-            .max();
-        let mut merged = Merged {
-            watermark: None,
-            idle: None,
-        };
-        if held_last && let Some(g) = greatest.filter(|g| *g > self.emitted) {
-            self.emitted = g;
-            merged.watermark = Some(g);
+        self.all_idle(held_last, Watermark::MIN)
+    }
+
+    /// The last active channel is gone: if it held the watermark, the greatest of all is emitted, `own` among them.
+    fn all_idle(&mut self, held_last: bool, own: Watermark) -> Merged {
+        let left = self.channels.iter().filter(|c| !c.ended);
+        let greatest = left.map(|c| c.watermark).max().unwrap_or(own).max(own);
+        let rises = held_last && greatest > self.emitted;
+        if rises {
+            self.emitted = greatest;
         }
-        if !self.idle {
-            self.idle = true;
-            merged.idle = Some(true);
+        Merged {
+            watermark: rises.then_some(greatest),
+            idle: (!std::mem::replace(&mut self.idle, true)).then_some(true),
         }
-        merged
     }
 
     fn advance(&mut self) -> Option<Watermark> {
@@ -252,5 +255,31 @@ mod tests {
         m.watermark(1, Watermark(4));
         assert_eq!(m.end(0).watermark, wm(4));
         assert_eq!(m.end(1).watermark, Some(Watermark::MAX));
+    }
+
+    #[test]
+    fn an_ended_channel_lets_no_row_of_the_others_be_late() {
+        let mut m = Merge::new(3);
+        m.end(0);
+        m.watermark(1, Watermark(10));
+        m.watermark(2, Watermark(4));
+        m.idle(2, true);
+        assert_eq!(m.current(), Watermark(10));
+        assert_eq!(m.idle(1, true).idle, Some(true));
+        assert_eq!(m.idle(2, false).idle, Some(false));
+        assert_eq!(
+            m.watermark(2, Watermark(7)).watermark,
+            None,
+            "it has yet to catch up"
+        );
+        assert_eq!(m.watermark(2, Watermark(12)).watermark, wm(12));
+        assert_eq!(m.end(2).idle, Some(true), "only an idle one is left");
+        assert_eq!(
+            m.end(1),
+            Merged {
+                watermark: Some(Watermark::MAX),
+                idle: Some(false)
+            }
+        );
     }
 }
