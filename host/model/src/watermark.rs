@@ -84,7 +84,11 @@ impl Merge {
     }
 
     /// A channel's watermark. One that is not above the channel's last, or comes from an idle channel, changes nothing.
+    /// The last of all ends the channel.
     pub fn watermark(&mut self, channel: usize, watermark: Watermark) -> Merged {
+        if watermark == Watermark::MAX {
+            return self.end(channel);
+        }
         let Some(c) = self.channels.get_mut(channel) else {
             return Merged::default();
         };
