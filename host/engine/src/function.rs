@@ -227,7 +227,8 @@ pub trait StateReader: Send {
     /// Whole maps, each of at most so many bytes.
     fn maps(&mut self, state: u32, ordinals: &[u32], bytes_max: usize) -> Result<Entries>;
 
-    /// At most so many entries of one map, from the one after `after` on.
+    /// At most so many entries of one map, from the one after `after` on. Fewer where no more follow, or where they have
+    /// some MiB.
     fn scan(
         &mut self,
         state: u32,

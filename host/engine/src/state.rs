@@ -104,6 +104,7 @@ pub trait KeyedState: Send {
     -> Result<Entries>;
 
     /// At most so many entries of the map under a slot, from the one after `after` on; of a list with map keys, these.
+    /// Fewer where no more follow, or (at least one) where they have 4 MiB or more.
     fn scan(
         &mut self,
         state: u32,

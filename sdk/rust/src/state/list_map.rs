@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::fetched::{Chunk, slot, slots};
 use super::index::Index;
 use super::lists::{CLEAR, ListChanges, ListItems, ListStore, REMOVE};
-use super::maps::{Bounds, SCAN_ENTRIES, in_range};
+use super::maps::{Bounds, SCAN_ENTRIES, in_range, may_go_on};
 use super::{Call, Cells, Spec, Ttl};
 use crate::bindings::exports::pelton::job::function::StateChange;
 use crate::column::{Row, to_bytes};
@@ -252,7 +252,7 @@ impl<K: Value, T: Value> ListMapCells<K, T> {
             }
             let last = page.rows.checked_sub(1);
             match last.and_then(|r| Row::below(r, page.rows)) {
-                Some(last) if page.rows >= SCAN_ENTRIES as usize => {
+                Some(last) if may_go_on(page.rows, page.bytes()) => {
                     after = Some(slot::<K>(std::iter::once(K::read(&reader, last))));
                 }
                 _ => return,

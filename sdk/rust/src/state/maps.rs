@@ -19,6 +19,13 @@ use crate::value::{BitsBuilder, ColumnBuilder, Value};
 
 /// Entries of a large map that are read at once.
 pub(super) const SCAN_ENTRIES: u32 = 1024;
+/// From so many bytes on, an answer that has fewer entries need not be the last.
+const SCAN_BYTES: usize = 256 << 10;
+
+/// Whether more may follow a scan's answer.
+pub(super) fn may_go_on(rows: usize, bytes: usize) -> bool {
+    rows >= SCAN_ENTRIES as usize || bytes >= SCAN_BYTES
+}
 /// What a map may have to be read whole.
 const WHOLE_BYTES: u64 = 4096;
 /// Stands for a map that has more.
@@ -562,10 +569,10 @@ impl Rows {
         ))
     }
 
-    /// The last map key of a full page, after which the next begins.
+    /// The last map key of a page that need not be the last, after which the next begins.
     fn last<K: Value>(&self) -> Option<Slots> {
         let keys = self.keys.as_ref()?;
-        if keys.rows < SCAN_ENTRIES as usize {
+        if !may_go_on(keys.rows, keys.bytes() + self.values.bytes()) {
             return None;
         }
         let row = Row::below(keys.rows.checked_sub(1)?, keys.rows)?;
