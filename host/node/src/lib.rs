@@ -16,6 +16,7 @@ mod process;
 mod report;
 mod settings;
 mod signal;
+pub mod state;
 mod summary;
 mod wire_up;
 

@@ -15,7 +15,6 @@ use pelton_engine::function::Functions;
 use pelton_engine::operator::OperatorMetrics;
 use pelton_engine::shuffle::local::gate;
 use pelton_engine::shuffle::{Receiver, Sender};
-use pelton_engine::state::HeapBackend;
 use pelton_model::graph::{JobGraph, Needs};
 use pelton_model::id::{ChannelId, OperatorId, TaskId};
 use pelton_model::limits::Limits;
@@ -23,6 +22,7 @@ use pelton_model::protocol::TaskSpec;
 use pelton_model::time::Clock;
 use pelton_model::{Error, Result};
 
+use crate::state::JobState;
 use pool::Pool;
 pub use progress::{OperatorProgress, Progress, TaskCounters};
 
@@ -45,6 +45,10 @@ pub struct LocalJob {
     pub limits: Limits,
     /// Rows in a batch at most.
     pub batch_rows: usize,
+    /// Whether it runs as a batch: no watermark before the end, final results only.
+    pub batch: bool,
+    /// Where state is kept.
+    pub state: JobState,
     /// Makes instances.
     pub functions: Box<FunctionsOf>,
     /// Threads that run tasks.
@@ -58,6 +62,8 @@ pub struct Running {
     sinks: BTreeMap<OperatorId, Arc<dyn Sink>>,
     metrics: Vec<(TaskId, BTreeMap<OperatorId, Arc<OperatorMetrics>>)>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    /// Last: what is in it goes when nothing uses it any more.
+    _state: JobState,
 }
 
 /// How a job has ended.
@@ -81,8 +87,8 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         sinks: &job.sinks,
         limits: &job.limits,
         batch_rows: job.batch_rows,
-        backend: &HeapBackend,
-        batch: false,
+        backend: job.state.backend(),
+        batch: job.batch,
     };
     for (index, spec) in job.plan.tasks.iter().enumerate() {
         let counters: BTreeMap<_, _> = spec
@@ -116,6 +122,7 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         sinks: job.sinks,
         metrics,
         threads,
+        _state: job.state,
     })
 }
 

@@ -24,12 +24,29 @@ pub(crate) struct Settings {
     pub(crate) max_parallelism: u32,
     /// The most rows of a batch.
     pub(crate) batch_rows: usize,
+    /// Whether a job runs as a batch: no watermark before the end, final results only.
+    pub(crate) batch: bool,
+    /// Where state is kept.
+    pub(crate) state: StateSettings,
     /// What may be deleted at any time: compiled components, the SDK's sources.
     pub(crate) cache_dir: PathBuf,
     /// What a job may use.
     pub(crate) limits: Limits,
     /// Each value with its origin, in the order of the tree.
     pub(crate) entries: Vec<Entry>,
+}
+
+/// Where state is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct StateSettings {
+    /// In RocksDB, instead of the heap.
+    pub(crate) rocksdb: bool,
+    /// What all state of the process may take in memory; the heap has no such bound.
+    pub(crate) memory_bytes: u64,
+    /// Each job has a folder in this one as long as it runs.
+    pub(crate) dir: PathBuf,
+    /// RocksDB's own options.
+    pub(crate) options: Vec<(String, String)>,
 }
 
 /// One value and where it comes from.
@@ -82,6 +99,13 @@ struct Key {
     default: String,
 }
 
+const MODES: [&str; 2] = ["streaming", "batch"];
+const BACKENDS: [&str; 2] = ["heap", "rocksdb"];
+/// Less memory for state is no use.
+const STATE_MEMORY_MIN: u64 = 8 << 20;
+/// What stands before the name of an option of RocksDB.
+const ROCKSDB: &str = "state.rocksdb.";
+
 fn tree(defaults: &Defaults) -> Vec<Key> {
     let key = |name: &str, about, kind, default: String| Key {
         name: name.to_owned(),
@@ -118,6 +142,30 @@ fn tree(defaults: &Defaults) -> Vec<Key> {
             "8192".into(),
         ),
         key(
+            "run.mode",
+            "streaming, or batch: no watermark before the end of the input, final results only",
+            Kind::Choice(&MODES),
+            MODES[0].into(),
+        ),
+        key(
+            "state.backend",
+            "where state is kept: in memory, or in RocksDB on disk",
+            Kind::Choice(&BACKENDS),
+            BACKENDS[0].into(),
+        ),
+        key(
+            "state.memory",
+            "memory for all state in RocksDB",
+            Kind::Bytes,
+            (512 << 20).to_string(),
+        ),
+        key(
+            "state.dir",
+            "state in RocksDB, in a folder for each job that is removed at its end",
+            Kind::Path,
+            defaults.cache_dir.join("state").display().to_string(),
+        ),
+        key(
             "cache.dir",
             "compiled components and the SDK's sources",
             Kind::Path,
@@ -141,7 +189,7 @@ fn tree(defaults: &Defaults) -> Vec<Key> {
 fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
     let tree = tree(defaults);
     for (key, _, origin) in layers.iter().flat_map(|l| &l.pairs) {
-        if !tree.iter().any(|k| k.name == *key) {
+        if !tree.iter().any(|k| k.name == *key) && option(key).is_none() {
             return Err(unknown(key, origin, &tree));
         }
     }
@@ -149,6 +197,13 @@ fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
         parallelism: 0,
         max_parallelism: 0,
         batch_rows: 0,
+        batch: false,
+        state: StateSettings {
+            rocksdb: false,
+            memory_bytes: 0,
+            dir: PathBuf::new(),
+            options: Vec::new(),
+        },
         cache_dir: PathBuf::new(),
         limits: Limits::default(),
         entries: Vec::new(),
@@ -174,26 +229,68 @@ fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
             about: key.about,
         });
     }
+    settings.take_options(layers);
     Ok(settings)
 }
 
+/// The name of an option of RocksDB.
+fn option(key: &str) -> Option<&str> {
+    key.strip_prefix(ROCKSDB).filter(|name| !name.is_empty())
+}
+
 impl Settings {
+    /// Takes RocksDB's own options: it says itself which there are.
+    fn take_options(&mut self, layers: &[Layer]) {
+        for (key, value, origin) in layers.iter().flat_map(|l| &l.pairs) {
+            let Some(name) = option(key) else { continue };
+            if self.state.options.iter().any(|(n, _)| n == name) {
+                continue;
+            }
+            self.state.options.push((name.to_owned(), value.clone()));
+            self.entries.push(Entry {
+                key: key.clone(),
+                value: value.clone(),
+                origin: origin.clone(),
+                about: "an option of RocksDB, by its own name",
+            });
+        }
+    }
+
     /// Sets one field; returns the value as it is shown. The error is the end of a sentence about the setting.
     fn set(&mut self, key: &Key, text: &str) -> Result<String, String> {
-        if let Kind::Path = key.kind {
-            if text.is_empty() {
-                return Err("is empty".to_owned());
+        let name = key.name.as_str();
+        match key.kind {
+            Kind::Path if text.is_empty() => return Err("is empty".to_owned()),
+            Kind::Path => {
+                let path = PathBuf::from(text);
+                match name {
+                    "state.dir" => self.state.dir = path,
+                    _ => self.cache_dir = path,
+                }
+                return Ok(text.to_owned());
             }
-            self.cache_dir = PathBuf::from(text);
-            return Ok(text.to_owned());
+            Kind::Choice(choices) => {
+                let second = choices.iter().position(|c| *c == text);
+                let second = second.ok_or_else(|| format!("cannot be '{text}'"))? == 1;
+                match name {
+                    "run.mode" => self.batch = second,
+                    _ => self.state.rocksdb = second,
+                }
+                return Ok(text.to_owned());
+            }
+            _ => {}
         }
         let number = parse(key.kind, text)?;
-        match key.name.as_str() {
+        match name {
             "run.parallelism" => self.parallelism = u32::try_from(number).unwrap_or(u32::MAX),
             "run.max-parallelism" => {
                 self.max_parallelism = u32::try_from(number).unwrap_or(u32::MAX)
             }
             "run.batch-rows" => self.batch_rows = usize::try_from(number).unwrap_or(usize::MAX),
+            "state.memory" if number < STATE_MEMORY_MIN => {
+                return Err(format!("is less than {STATE_MEMORY_MIN}"));
+            }
+            "state.memory" => self.state.memory_bytes = number,
             other => {
                 let limit = other.strip_prefix("limits.").unwrap_or(other);
                 self.limits

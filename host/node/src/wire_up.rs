@@ -1,5 +1,5 @@
 //! Where the rooms are plugged together: a component, its graph, its connectors, and in the end a job that can run.
-//! Needs: udf, connect, control, local. Invariant: up to [`open`] nothing outside is touched but the component's file.
+//! Needs: udf, connect, control, local, state. Invariant: up to [`open`] nothing outside is touched but the component's file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,7 @@ use pelton_udf::{Component, LogSink, Runtime, RuntimeSettings, TaskContext, chec
 
 use crate::local::LocalJob;
 use crate::settings::{Settings, nearest};
+use crate::state::JobState;
 
 /// Parameters of a job, in the order in which they were given.
 pub(crate) type Params = Vec<(String, String)>;
@@ -216,6 +217,7 @@ pub(crate) fn open(
                     schema: &c.schema,
                     limits: &settings.limits,
                     parallelism,
+                    batch: settings.batch,
                     output: around.output.clone(),
                 };
                 sinks.insert(id, pelton_connect::open_sink(&request).map_err(named)?);
@@ -223,14 +225,14 @@ pub(crate) fn open(
             _ => {}
         }
     }
-    let (limits, job) = (settings.limits.clone(), graph.name.clone());
+    let (limits, job, batch) = (settings.limits.clone(), graph.name.clone(), settings.batch);
     let functions = move |spec: &pelton_model::protocol::TaskSpec| {
         component.instance(TaskContext {
             params: params.clone(),
             job: job.clone(),
             task: spec.task.index,
             parallelism: spec.parallelism,
-            batch: false,
+            batch,
             limits: limits.clone(),
             graph_digest: digest,
             log: around.log.clone(),
@@ -245,6 +247,8 @@ pub(crate) fn open(
         sinks,
         limits: settings.limits.clone(),
         batch_rows: settings.batch_rows,
+        batch,
+        state: JobState::open(&settings.state)?,
         functions: Box::new(functions),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     })

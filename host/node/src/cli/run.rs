@@ -48,6 +48,15 @@ pub(super) struct SettingsArgs {
     /// The most rows of a batch
     #[arg(long, value_name = "N")]
     batch_rows: Option<String>,
+    /// streaming, or batch: no watermark before the end of the input, final results only
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// Where state is kept: heap, or rocksdb
+    #[arg(long, value_name = "BACKEND")]
+    state: Option<String>,
+    /// Memory for all state in RocksDB, such as 512MiB
+    #[arg(long, value_name = "SIZE")]
+    state_memory: Option<String>,
     /// What the job may use, such as memory-bytes=512MiB
     #[arg(long, value_name = "NAME=VALUE")]
     limit: Vec<String>,
@@ -67,6 +76,9 @@ impl SettingsArgs {
             self.max_parallelism.as_ref(),
         );
         flags.set("run.batch-rows", "--batch-rows", self.batch_rows.as_ref());
+        flags.set("run.mode", "--mode", self.mode.as_ref());
+        flags.set("state.backend", "--state", self.state.as_ref());
+        flags.set("state.memory", "--state-memory", self.state_memory.as_ref());
         flags.limits(&self.limit)?;
         settings::load(&flags)
     }

@@ -83,7 +83,8 @@ pub(super) fn of_flags(flags: &Flags) -> Layer {
     }
 }
 
-/// `PELTON_RUN__BATCH_ROWS` is `run.batch-rows`. Names without two underscores in a row are no settings.
+/// `PELTON_RUN__BATCH_ROWS` is `run.batch-rows`, `PELTON_STATE__ROCKSDB__BLOCK_SIZE` is `state.rocksdb.block_size`: names
+/// that are not ours keep their underscores. Names without two underscores in a row are no settings.
 pub(super) fn of_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Layer> {
     let mut pairs = Vec::new();
     for (name, value) in variables {
@@ -97,7 +98,11 @@ pub(super) fn of_variables(variables: impl Iterator<Item = (OsString, OsString)>
         let value = value.into_string().map_err(|_| {
             Error::new(ErrorCode::Settings, "the value is not UTF-8").at("variable", name)
         })?;
-        let key = format!("{}.{}", section.to_lowercase(), key.to_lowercase()).replace('_', "-");
+        let (section, key) = (section.to_lowercase(), key.to_lowercase());
+        let key = match key.split_once("__") {
+            Some((inner, name)) => format!("{section}.{inner}.{name}"),
+            None => format!("{section}.{key}").replace('_', "-"),
+        };
         pairs.push((key, value, Origin::Variable(name.to_owned())));
     }
     Ok(Layer { pairs })
@@ -134,32 +139,38 @@ pub(super) fn of_text(path: &Path, text: &str) -> Result<Layer> {
             None => error,
         })
     })?;
+    let origin = || Origin::File(path.to_owned());
     let mut pairs = Vec::new();
     for (section, value) in &table {
         let toml::Value::Table(inner) = value else {
-            pairs.push((
-                section.clone(),
-                String::new(),
-                Origin::File(path.to_owned()),
-            ));
+            pairs.push((section.clone(), String::new(), origin()));
             continue;
         };
         for (key, value) in inner {
-            let text = match value {
-                toml::Value::String(text) => text.clone(),
-                toml::Value::Integer(number) => number.to_string(),
+            let name = format!("{section}.{key}");
+            match value {
+                toml::Value::Table(options) => {
+                    for (option, value) in options {
+                        pairs.push((format!("{name}.{option}"), plain(value), origin()));
+                    }
+                }
+                toml::Value::String(_) | toml::Value::Integer(_) => {
+                    pairs.push((name, plain(value), origin()));
+                }
                 other => {
-                    let message =
-                        format!("setting '{section}.{key}' cannot be a {}", other.type_str());
+                    let message = format!("setting '{name}' cannot be a {}", other.type_str());
                     return Err(at_file(Error::new(ErrorCode::Settings, message)));
                 }
-            };
-            pairs.push((
-                format!("{section}.{key}"),
-                text,
-                Origin::File(path.to_owned()),
-            ));
+            }
         }
     }
     Ok(Layer { pairs })
+}
+
+/// A value as it would stand behind a flag.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }

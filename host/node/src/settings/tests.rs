@@ -210,3 +210,60 @@ fn the_tree_is_small_and_complete() {
             .all(|e| !e.about.is_empty() && e.origin == Origin::Default)
     );
 }
+
+#[test]
+fn state_is_kept_where_the_settings_say() {
+    let state = |layers: &[Layer]| resolve(layers, &defaults()).unwrap().state;
+    let plain = state(&[]);
+    assert!(!plain.rocksdb);
+    assert_eq!(plain.memory_bytes, 512 << 20);
+    assert_eq!(plain.dir, Path::new("/cache/state"));
+    let text = "[state]\nbackend = 'rocksdb'\nmemory = '64MiB'\ndir = '/fast'\n[state.rocksdb]\nblock_size = 8192\n\
+                max_open_files = 100\nenable_blob_files = true";
+    let set = variables(&[("PELTON_STATE__ROCKSDB__BLOCK_SIZE", "4096")]).unwrap();
+    let all = [set, file("a.toml", text).unwrap()];
+    let given = state(&all);
+    assert!(given.rocksdb);
+    assert_eq!(
+        (given.memory_bytes, given.dir.as_path()),
+        (64 << 20, Path::new("/fast"))
+    );
+    let options: Vec<_> = given
+        .options
+        .iter()
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(
+        options,
+        [
+            ("block_size", "4096"),
+            ("enable_blob_files", "true"),
+            ("max_open_files", "100")
+        ]
+    );
+    let entries = resolve(&all, &defaults()).unwrap().entries;
+    let shown = entries.iter().find(|e| e.key == "state.rocksdb.block_size");
+    assert_eq!(
+        shown.unwrap().origin.to_string(),
+        "variable PELTON_STATE__ROCKSDB__BLOCK_SIZE"
+    );
+}
+
+#[test]
+fn a_choice_is_one_of_its_names() {
+    let set = |key: &str, value: &str| {
+        let mut flags = Flags::default();
+        flags.set(key, "--flag", Some(value));
+        resolve(&[of_flags(&flags)], &defaults())
+    };
+    assert!(set("run.mode", "batch").unwrap().batch);
+    assert!(!set("run.mode", "streaming").unwrap().batch);
+    let error = set("run.mode", "stream").unwrap_err();
+    assert_eq!(error.message(), "setting 'run.mode' cannot be 'stream'");
+    assert_eq!(error.help_text(), Some("it takes streaming or batch"));
+    let error = set("state.memory", "1MiB").unwrap_err();
+    assert_eq!(
+        error.message(),
+        "setting 'state.memory' is less than 8388608"
+    );
+}

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Millis,
     /// A folder.
     Path,
+    /// One of two.
+    Choice(&'static [&'static str; 2]),
 }
 
 impl fmt::Display for Kind {
@@ -25,6 +27,7 @@ impl fmt::Display for Kind {
             Self::Bytes => f.write_str("a size, such as 1048576 or 64MiB"),
             Self::Millis => f.write_str("milliseconds, or a duration such as 500ms, 10s or 5m"),
             Self::Path => f.write_str("a folder"),
+            Self::Choice([first, second]) => write!(f, "{first} or {second}"),
         }
     }
 }
@@ -48,7 +51,7 @@ pub(crate) fn parse(kind: Kind, text: &str) -> Result<u64, String> {
     let number = match kind {
         Kind::Bytes => with_unit(text, &SIZES),
         Kind::Millis => with_unit(text, &TIMES),
-        Kind::Count { .. } | Kind::Path => text.parse().ok(),
+        Kind::Count { .. } | Kind::Path | Kind::Choice(_) => text.parse().ok(),
     };
     let number = number.ok_or_else(bad)?;
     match kind {
