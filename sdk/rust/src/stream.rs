@@ -21,15 +21,21 @@ use crate::time::{Duration, Timestamp};
 use crate::value::{Schema, top_field, top_fields};
 
 mod connect;
+mod dedup;
 mod keys;
 mod partition;
 mod rolling;
+mod table;
+mod top_n;
 
 pub use connect::{
     BroadcastProcess, BroadcastStreams, CoProcess, ConnectedStreams, Process,
 };
 pub(crate) use keys::add_keyed;
+pub use dedup::Keep;
 pub use keys::{KeyedProcess, KeyedStream};
+pub use table::{Changes, KeyedTable, TableAggregate};
+pub use top_n::{Order, asc, desc};
 
 /// Rows of `T`. Functions on it read the fields of the view `V`, which are `T`'s own unless [`view`](Stream::view) names
 /// others.
@@ -561,7 +567,7 @@ fn add_operator(draft: &Shared, ends: &[End], name: &str, body: Body, output: Sc
 }
 
 /// Adds a stateless function's operator.
-fn add_step(
+pub(crate) fn add_step(
     draft: &Shared,
     ends: &[End],
     name: &str,

@@ -23,9 +23,10 @@
 //! assert_eq!(harness.state::<Sale, _>("reduced", &"north".to_owned()).unwrap().cents, 12);
 //! ```
 //!
-//! A harness runs what can be put between a stream and a stream, except windows: an [`Aggregate`] is tested by
-//! [`aggregate`], and a whole job in the real engine by `pelton test`. Where a function fails, the harness panics with
-//! its message, unless the call's name begins with `try`.
+//! A harness runs what can be put between a stream and a stream (or [between two and one](TwoInputs)), except windows of the
+//! host's own: an [`Aggregate`] is tested by [`aggregate`], and a whole job in the real engine by `pelton test`. It keeps
+//! state of every kind, of which nothing ever expires: a `with_ttl` has no effect. Where a function fails, the harness panics
+//! with its message, unless the call's name begins with `try`.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -36,7 +37,7 @@ use crate::column::{Cursor, Row, from_bytes};
 use crate::connectors::blackhole;
 use crate::error::{Error, Result};
 use crate::function::aggregate::{Aggregate, Window};
-use crate::function::{Out, SideTag};
+use crate::function::{Out, RowKind, SideTag};
 use crate::host;
 use crate::job::Job;
 use crate::key::Key;
@@ -47,15 +48,22 @@ use crate::stream::Stream;
 use crate::time::Timestamp;
 use crate::value::Value;
 
+mod columns;
 mod keyed;
 mod stages;
+mod store;
+mod two;
 
-use stages::{Rows, Stage};
+use keyed::KeyedStage;
+use stages::{Made, Node, Rows};
+pub use two::TwoInputs;
 
 /// Runs the functions between a stream of `In` and a stream of `Out`.
 pub struct Harness<In: Record, Out: Record> {
     instance: Rc<Instance>,
-    stages: Vec<Stage>,
+    nodes: Vec<Node>,
+    /// Of which operators and ports the rows come out.
+    ends: Vec<(u32, u32)>,
     moment: Moment,
     output: Vec<Rows>,
     sides: BTreeMap<String, Vec<Rows>>,
@@ -72,8 +80,27 @@ impl<I: Record, O: Record> Harness<I, O> {
     /// As [`new`](Self::new), with parameters of the job. Errors: the functions cannot be opened, or a harness cannot
     /// run what lies between the streams.
     pub fn try_new(params: &Params, f: impl FnOnce(Stream<I>) -> Stream<O>) -> Result<Self> {
+        Self::open(params, 1, u64::MAX, |job| {
+            f(job.source::<I>("input", blackhole()))
+        })
+    }
+
+    /// A harness whose calls stop at a prefix of their rows when they have made so many bytes.
+    #[cfg(test)]
+    pub(crate) fn within(budget: u64, f: impl FnOnce(Stream<I>) -> Stream<O>) -> Self {
+        let source = |job: &mut Job| f(job.source::<I>("input", blackhole()));
+        Self::open(&Params::default(), 1, budget, source).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// A harness around what `f` makes of the first so many operators, which are sources.
+    fn open(
+        params: &Params,
+        sources: usize,
+        output_budget: u64,
+        f: impl FnOnce(&mut Job) -> Stream<O>,
+    ) -> Result<Self> {
         host::forget();
-        let mut last = (0, 0);
+        let mut ends = Vec::new();
         let context = TaskContext {
             params: params
                 .pairs()
@@ -82,23 +109,21 @@ impl<I: Record, O: Record> Harness<I, O> {
             job: "test".into(),
             task: 0,
             parallelism: 1,
-            output_budget: u64::MAX,
+            output_budget,
             batch: false,
         };
         let build = |job: &mut Job, _: &Params| {
-            let output = f(job.source::<I>("input", blackhole()));
-            match output.ends.as_slice() {
-                [end] => last = (end.operator, end.port),
-                _ => return Err(Error::new("a harness cannot run a union")),
-            }
+            let output = f(job);
+            ends.extend(output.ends.iter().map(|end| (end.operator, end.port)));
             Ok(())
         };
         let mut instance =
             Instance::open("test", build, &context).map_err(|f| Error::new(f.message))?;
-        let stages = stages::plan(&mut instance, last)?;
+        let nodes = stages::plan(&mut instance, sources)?;
         Ok(Self {
             instance: Rc::new(instance),
-            stages,
+            nodes,
+            ends,
             moment: Moment {
                 watermark: i64::MIN,
                 processing_time: 0,
@@ -130,18 +155,34 @@ impl<I: Record, O: Record> Harness<I, O> {
 
     /// Puts in a row. Errors: those of the functions.
     pub fn try_push(&mut self, time: Option<Timestamp>, row: impl Emit<I>) -> Result<()> {
+        self.put(0, one_row(time, RowKind::Insert, row))
+    }
+
+    /// Puts in a row of a kind.
+    #[track_caller]
+    pub fn push_kind(&mut self, kind: RowKind, time: Option<Timestamp>, row: impl Emit<I>) {
+        self.put(0, one_row(time, kind, row))
+            .unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Puts in rows with event times, in one batch.
+    #[track_caller]
+    pub fn push_batch(&mut self, rows: impl IntoIterator<Item = (Timestamp, I)>) {
         let mut builder = I::Builder::default();
-        row.push_to(&mut builder);
+        let mut times = Vec::new();
+        for (time, row) in rows {
+            I::push(&mut builder, row.lend());
+            times.push(time.0);
+        }
         let mut columns = Vec::new();
         I::row_finish(&mut builder, &mut columns);
-        self.run(
-            0,
-            Rows {
-                rows: 1,
-                columns,
-                times: time.map(|t| vec![t.0]),
-            },
-        )
+        let rows = Rows {
+            rows: times.len(),
+            columns,
+            times: Some(times),
+            kinds: None,
+        };
+        self.put(0, rows).unwrap_or_else(|e| panic!("{e}"));
     }
 
     /// Moves the watermark, which only ever rises, and fires the event-time timers that are due, in order of time.
@@ -158,33 +199,61 @@ impl<I: Record, O: Record> Harness<I, O> {
         self.fire(true).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    fn run(&mut self, at: usize, rows: Rows) -> Result<()> {
-        if rows.rows == 0 {
-            return Ok(());
+    /// Puts rows in at a source.
+    fn put(&mut self, source: usize, rows: Rows) -> Result<()> {
+        self.hand_on(source, vec![(0, rows)])
+    }
+
+    /// Rows go where an operator's outputs lead.
+    fn hand_on(&mut self, at: usize, made: Made) -> Result<()> {
+        for (port, rows) in made {
+            if rows.rows == 0 {
+                continue;
+            }
+            if self.ends.contains(&(at as u32, port)) {
+                self.output.push(rows.clone());
+            }
+            let Some(node) = self.nodes.get(at) else {
+                continue;
+            };
+            if let (Some(name), true) = (node.outputs.get(port as usize), port > 0) {
+                let side = self.sides.entry(name.clone()).or_default();
+                side.push(rows.clone());
+            }
+            for (from, target, input) in node.targets.clone() {
+                if from == port {
+                    self.run(target, input, rows.clone())?;
+                }
+            }
         }
-        let Some(stage) = self.stages.get_mut(at) else {
-            self.output.push(rows);
-            return Ok(());
-        };
-        let made = stage.run(&self.instance, self.moment, rows, &mut self.sides)?;
-        made.into_iter().try_for_each(|rows| self.run(at + 1, rows))
+        Ok(())
+    }
+
+    fn run(&mut self, at: usize, input: u32, rows: Rows) -> Result<()> {
+        let stage = self.nodes.get_mut(at).and_then(|n| n.stage.as_mut());
+        match stage {
+            Some(stage) => {
+                let made = stage.run(&self.instance, self.moment, input, rows)?;
+                self.hand_on(at, made)
+            }
+            None => Ok(()),
+        }
     }
 
     fn fire(&mut self, processing_time: bool) -> Result<()> {
-        for at in 0..self.stages.len() {
-            while let Some(stage) = self.stages.get_mut(at) {
-                match stage.fire(
-                    &self.instance,
-                    self.moment,
-                    processing_time,
-                    &mut self.sides,
-                )? {
-                    Some(rows) => self.run(at + 1, rows)?,
+        for at in 0..self.nodes.len() {
+            while let Some(stage) = self.nodes.get_mut(at).and_then(|n| n.stage.as_mut()) {
+                match stage.fire(&self.instance, self.moment, processing_time)? {
+                    Some(made) => self.hand_on(at, made)?,
                     None => break,
                 }
             }
         }
         Ok(())
+    }
+
+    fn keyed(&self) -> impl Iterator<Item = &KeyedStage> {
+        self.nodes.iter().filter_map(|n| n.stage.as_ref()?.keyed())
     }
 
     /// The rows that came out since it was last asked.
@@ -204,6 +273,15 @@ impl<I: Record, O: Record> Harness<I, O> {
             .collect()
     }
 
+    /// As [`take`](Self::take), with what each row does to the table that the stream stands for.
+    pub fn take_kinds(&mut self) -> Vec<(RowKind, O)> {
+        let batches = std::mem::take(&mut self.output);
+        batches
+            .iter()
+            .flat_map(|b| b.row_kinds().zip(rows_of::<O>(b)))
+            .collect()
+    }
+
     /// The rows that went into a side output since it was last asked. A function's side output exists only if its
     /// stream's [`side`](Stream::side) was taken between the streams.
     pub fn take_side<U: Record>(&mut self, tag: &SideTag<U>) -> Vec<U> {
@@ -218,21 +296,58 @@ impl<I: Record, O: Record> Harness<I, O> {
     /// The value of a state under a key.
     #[must_use]
     pub fn state<T: Value, K: Key>(&self, name: &str, key: &K) -> Option<T> {
-        let columns = self
-            .stages
+        let (stage, store) = self.store(name)?;
+        let columns = store.value(name, &stage.key_of(&key_columns(key)))?.clone();
+        one_of(&columns)
+    }
+
+    /// The values of a list under a key; of a list of the operator, under `()`.
+    #[must_use]
+    pub fn list_state<T: Value, K: Key>(&self, name: &str, key: &K) -> Vec<T> {
+        let Some((stage, store)) = self.store(name) else {
+            return Vec::new();
+        };
+        let list = store.list(name, &stage.key_of(&key_columns(key)));
+        list.iter().filter_map(|row| one_of(row)).collect()
+    }
+
+    /// The entries of a map under a key, ascending by map key; of a broadcast map, under `()`.
+    #[must_use]
+    pub fn map_state<M: Value, V: Value, K: Key>(&self, name: &str, key: &K) -> Vec<(M, V)> {
+        let entries = self.list_map_state::<M, V, K>(name, key).into_iter();
+        entries
+            .filter_map(|(map_key, values)| Some((map_key, values.into_iter().next()?)))
+            .collect()
+    }
+
+    /// The entries of a map of lists under a key, ascending by map key.
+    #[must_use]
+    pub fn list_map_state<M: Value, V: Value, K: Key>(
+        &self,
+        name: &str,
+        key: &K,
+    ) -> Vec<(M, Vec<V>)> {
+        let Some((stage, store)) = self.store(name) else {
+            return Vec::new();
+        };
+        let entries = store.entries(name, &stage.key_of(&key_columns(key)));
+        let values = |rows: &[Vec<Column>]| rows.iter().filter_map(|row| one_of(row)).collect();
+        entries
             .iter()
-            .find_map(|s| s.state(name, &key_columns(key)))?;
-        let found = T::row_resolve(&mut Cursor::new(columns, None), 1).ok()?;
-        Some(T::own(T::read(&found, Row::below(0, 1)?)))
+            .filter_map(|(map_key, rows)| Some((one_of(map_key)?, values(rows))))
+            .collect()
+    }
+
+    fn store(&self, name: &str) -> Option<(&KeyedStage, std::cell::Ref<'_, store::Store>)> {
+        self.keyed().find_map(|k| Some((k, k.store(name)?.borrow())))
     }
 
     /// The event-time timers that are set, in order of time, over all keys.
     #[must_use]
     pub fn timers(&self) -> Vec<Timestamp> {
         let mut times: Vec<_> = self
-            .stages
-            .iter()
-            .flat_map(Stage::timers)
+            .keyed()
+            .flat_map(KeyedStage::timers)
             .map(Timestamp)
             .collect();
         times.sort_unstable();
@@ -249,6 +364,26 @@ impl<I: Record, O: Record> Harness<I, O> {
     pub fn take_log(&mut self) -> Vec<(crate::log::Level, String)> {
         host::take_lines()
     }
+}
+
+/// A row to be put in.
+fn one_row<T: Record>(time: Option<Timestamp>, kind: RowKind, row: impl Emit<T>) -> Rows {
+    let mut builder = T::Builder::default();
+    row.push_to(&mut builder);
+    let mut columns = Vec::new();
+    T::row_finish(&mut builder, &mut columns);
+    Rows {
+        rows: 1,
+        columns,
+        times: time.map(|t| vec![t.0]),
+        kinds: (kind != RowKind::Insert).then(|| vec![kind as u8]),
+    }
+}
+
+/// The value of one row.
+fn one_of<T: Value>(columns: &[Column]) -> Option<T> {
+    let found = T::row_resolve(&mut Cursor::new(columns, None), 1).ok()?;
+    Some(T::own(T::read(&found, Row::below(0, 1)?)))
 }
 
 fn key_columns<K: Key>(key: &K) -> Vec<Column> {
@@ -331,10 +466,18 @@ fn window_result<A: Aggregate>(
         rows,
         columns,
         times: None,
+        kinds: None,
     })
 }
 
 impl Rows {
+    fn row_kinds(&self) -> impl Iterator<Item = RowKind> {
+        (0..self.rows).map(|i| {
+            let kind = self.kinds.as_ref().and_then(|k| k.get(i));
+            kind.map_or(RowKind::Insert, |k| RowKind::of(*k))
+        })
+    }
+
     fn event_times(&self) -> impl Iterator<Item = Option<Timestamp>> {
         (0..self.rows).map(|i| Some(Timestamp(*self.times.as_ref()?.get(i)?)))
     }

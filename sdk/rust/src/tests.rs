@@ -6,9 +6,12 @@ use crate::prelude::*;
 use crate::runtime::{Batch, Column, Instance, Output};
 use crate::value::Value;
 
+mod connected;
 mod keyed;
 mod records;
+mod rolling;
 mod segments;
+mod states;
 mod windows;
 
 pub(crate) const AT: Moment = Moment {

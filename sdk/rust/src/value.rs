@@ -10,7 +10,7 @@ use crate::column::{Bits, Buffer, BytesColumn, Fixed, Plain, TextColumn};
 use crate::error::Result;
 use crate::time::{Date, Decimal, Timestamp};
 
-mod encode;
+pub(crate) mod encode;
 mod list;
 mod option;
 mod pair;

@@ -99,6 +99,16 @@ impl<T: Record, V: Record> Stream<T, V> {
 }
 
 impl<T: Record, V: Record, K: Key> KeyedStream<T, V, K> {
+    /// The rows that come from `ends`, which are partitioned by these fields.
+    pub(crate) fn at(draft: Shared, ends: Vec<End>, key: Vec<String>) -> Self {
+        Self {
+            draft,
+            ends,
+            key,
+            of: PhantomData,
+        }
+    }
+
     /// Runs a keyed function with states and timers; `make` declares its states:
     /// `.process("count", |states| Count { seen: states.value("seen") })`.
     pub fn process<F>(self, name: &str, make: impl FnOnce(&mut States) -> F) -> Stream<F::Out>

@@ -1,51 +1,50 @@
-//! A keyed operator of a harness: state and timers of each key in plain maps.
+//! A function with state in a harness, with its timers.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use super::stages::{Rows, Sides, file, follow, of};
+use super::columns::{concat, encoded};
+use super::stages::{Made, Rows, follow, of};
+use super::store::{Reads, Store};
 use super::{longs, words};
 use crate::bindings::exports::pelton::job::function::{KeyedBatch, KeyedReply, Moment, TimerBatch};
 use crate::bindings::exports::pelton::job::graph::Process;
 use crate::column::to_bytes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gather::gather;
-use crate::runtime::{Batch, Column, Instance, Slots};
-use crate::value::{Schema, top_field, top_fields};
+use crate::runtime::{Batch, Column, Instance, Slots, lend_state};
+use crate::value::{Schema, top_field};
 
-/// A key's own: its columns and the value of each state.
-struct KeyEntry {
-    columns: Vec<Column>,
-    values: Vec<Option<Vec<Column>>>,
+/// One input: its segment, its schema, its key's fields, and whether all tasks get it.
+pub(super) struct KeyedInput {
+    pub(super) segment: u32,
+    pub(super) schema: Schema,
+    pub(super) key: Vec<String>,
+    pub(super) broadcast: bool,
 }
 
 pub(super) struct KeyedStage {
-    segment: u32,
-    input: Schema,
-    key: Vec<String>,
-    /// Name and schema of each state.
-    states: Vec<(String, Schema)>,
-    sides: Vec<String>,
-    keys: BTreeMap<Vec<u8>, KeyEntry>,
+    inputs: Vec<KeyedInput>,
+    key: Schema,
+    store: Rc<RefCell<Store>>,
+    /// The columns of each key.
+    keys: BTreeMap<Vec<u8>, Vec<Column>>,
     /// (processing time, time, key)
     timers: BTreeSet<(bool, i64, Vec<u8>)>,
 }
 
 impl KeyedStage {
-    pub(super) fn new(segment: u32, input: &Schema, process: &Process, sides: Vec<String>) -> Self {
+    pub(super) fn new(inputs: Vec<KeyedInput>, process: &Process) -> Self {
+        let first = inputs.iter().find(|i| !i.key.is_empty());
+        let key = first.map_or(Schema::new(), |input| {
+            let fields = input.key.iter().filter_map(|k| top_field(&input.schema, k));
+            fields.flat_map(|(_, nodes)| nodes.to_vec()).collect()
+        });
         Self {
-            segment,
-            input: input.clone(),
-            key: process
-                .inputs
-                .first()
-                .map(|i| i.key.clone())
-                .unwrap_or_default(),
-            states: process
-                .states
-                .iter()
-                .map(|s| (s.name.clone(), s.schema.clone()))
-                .collect(),
-            sides,
+            inputs,
+            key,
+            store: Rc::new(RefCell::new(Store::new(&process.states))),
             keys: BTreeMap::new(),
             timers: BTreeSet::new(),
         }
@@ -55,163 +54,175 @@ impl KeyedStage {
         &mut self,
         instance: &Instance,
         at: Moment,
+        number: u32,
         rows: &Rows,
-        sides: &mut Sides,
-    ) -> Result<Vec<Rows>> {
-        let mut all = Vec::new();
-        for row in 0..rows.rows as u32 {
-            let one = self.one(rows, row);
-            let key = self.enter(&one);
-            let times = one.times.as_ref().map(|t| to_bytes(t.iter().copied()));
-            let batch = KeyedBatch {
-                input: 0,
-                rows: Batch {
-                    rows: 1,
-                    columns: one.columns.clone(),
-                    times,
-                    kinds: None,
-                },
-                ordinals: to_bytes([0u32]),
-                keys: self.key_slots(&key),
-                states: self.state_slots(&key),
-            };
-            let reply = instance.process(self.segment, at, batch).map_err(of)?;
-            all.push(self.take(&key, &one, reply, sides));
+    ) -> Result<Made> {
+        let mut all = Made::new();
+        let mut done = 0;
+        while done < rows.rows {
+            let rest: Vec<u32> = (done as u32..rows.rows as u32).collect();
+            let part = rows.take(&self.input(number)?.schema, &rest);
+            let (consumed, made) = self.call(instance, at, number, &part)?;
+            all.extend(made);
+            if consumed == 0 {
+                return Err(Error::new("a call consumed nothing"));
+            }
+            done += consumed;
         }
         Ok(all)
     }
 
+    fn input(&self, number: u32) -> Result<&KeyedInput> {
+        let found = self.inputs.get(number as usize);
+        found.ok_or_else(|| Error::new("the function has no such input"))
+    }
+
+    fn call(
+        &mut self,
+        instance: &Instance,
+        at: Moment,
+        number: u32,
+        rows: &Rows,
+    ) -> Result<(usize, Made)> {
+        let input = self.input(number)?;
+        let (segment, broadcast) = (input.segment, input.broadcast);
+        let (mut keys, mut ordinals) = (Vec::new(), Vec::new());
+        if !broadcast {
+            (keys, ordinals) = self.enter(number, rows)?;
+        }
+        let batch = KeyedBatch {
+            input: number,
+            rows: Batch {
+                rows: rows.rows as u32,
+                columns: rows.columns.clone(),
+                times: rows.times.as_ref().map(|t| to_bytes(t.iter().copied())),
+                kinds: rows.kinds.clone(),
+            },
+            ordinals: to_bytes(ordinals),
+            keys: self.key_slots(&keys),
+            states: self.store.borrow().shipped(&keys),
+        };
+        let reply = self.lending(&keys, || instance.process(segment, at, batch));
+        let reply = reply.map_err(of)?;
+        let consumed = reply.consumed as usize;
+        Ok((consumed, self.take(&keys, rows, reply)))
+    }
+
+    /// Fires some of the timers that are due: the first of each key, in order of time, until a key comes again.
     pub(super) fn fire(
         &mut self,
         instance: &Instance,
         at: Moment,
         processing_time: bool,
-        sides: &mut Sides,
-    ) -> Result<Option<Rows>> {
+    ) -> Result<Option<Made>> {
         let now = if processing_time {
             at.processing_time
         } else {
             at.watermark
         };
-        let Some(due) = self
-            .timers
-            .iter()
-            .find(|t| t.0 == processing_time && t.1 <= now)
-            .cloned()
-        else {
+        let mut due = Vec::new();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        for timer in &self.timers {
+            if timer.0 != processing_time || timer.1 > now {
+                continue;
+            }
+            if keys.contains(&timer.2) {
+                break;
+            }
+            keys.push(timer.2.clone());
+            due.push(timer.clone());
+        }
+        if due.is_empty() {
             return Ok(None);
-        };
-        self.timers.remove(&due);
-        let (_, time, key) = due;
+        }
+        let times: Vec<i64> = due.iter().map(|t| t.1).collect();
         let timers = TimerBatch {
-            keys: self.key_slots(&key),
-            times: to_bytes([time]),
+            keys: self.key_slots(&keys),
+            times: to_bytes(times.iter().copied()),
             processing_time,
-            states: self.state_slots(&key),
+            states: self.store.borrow().shipped(&keys),
         };
-        let reply = instance.on_timers(self.segment, at, timers).map_err(of)?;
+        let segment = self.input(0)?.segment;
+        let reply = self.lending(&keys, || instance.on_timers(segment, at, timers));
+        let reply = reply.map_err(of)?;
+        for timer in due.iter().take(reply.consumed as usize) {
+            self.timers.remove(timer);
+        }
         let parents = Rows {
-            rows: 1,
+            rows: times.len(),
             columns: Vec::new(),
-            times: Some(vec![time]),
+            times: Some(times),
+            kinds: None,
         };
-        Ok(Some(self.take(&key, &parents, reply, sides)))
+        Ok(Some(self.take(&keys, &parents, reply)))
     }
 
-    fn one(&self, rows: &Rows, row: u32) -> Rows {
+    /// Runs a call that may read the state of these keys.
+    fn lending<T>(&self, keys: &[Vec<u8>], call: impl FnOnce() -> T) -> T {
+        let reads = Reads {
+            store: Rc::clone(&self.store),
+            keys: keys.to_vec(),
+        };
+        lend_state(Some(Box::new(reads)));
+        let answer = call();
+        lend_state(None);
+        answer
+    }
+
+    /// The keys of rows, known from now on, and which of them is each row's.
+    fn enter(&mut self, number: u32, rows: &Rows) -> Result<(Vec<Vec<u8>>, Vec<u32>)> {
+        let input = self.input(number)?;
         let mut columns = Vec::new();
-        let mut whole = rows.columns.iter();
-        for (_, nodes) in top_fields(&self.input) {
-            gather(nodes, &mut whole, &[row], &mut columns);
-        }
-        let times = rows
-            .times
-            .as_ref()
-            .and_then(|t| t.get(row as usize))
-            .map(|t| vec![*t]);
-        Rows {
-            rows: 1,
-            columns,
-            times,
-        }
-    }
-
-    /// The key of a row, known from now on.
-    fn enter(&mut self, row: &Rows) -> Vec<u8> {
-        let mut columns = Vec::new();
-        for (start, nodes) in self
-            .key
-            .iter()
-            .filter_map(|name| top_field(&self.input, name))
-        {
-            gather(
-                nodes,
-                &mut row.columns.iter().skip(start),
-                &[0],
-                &mut columns,
-            );
-        }
-        let key = identity(&columns);
-        let values = vec![None; self.states.len()];
-        self.keys
-            .entry(key.clone())
-            .or_insert(KeyEntry { columns, values });
-        key
-    }
-
-    fn key_slots(&self, key: &[u8]) -> Slots {
-        let columns = self
-            .keys
-            .get(key)
-            .map(|k| k.columns.clone())
-            .unwrap_or_default();
-        Slots {
-            rows: 1,
-            present: None,
-            columns,
-        }
-    }
-
-    fn state_slots(&self, key: &[u8]) -> Vec<Slots> {
-        let values = self
-            .keys
-            .get(key)
-            .map(|k| k.values.as_slice())
-            .unwrap_or(&[]);
-        values
-            .iter()
-            .zip(&self.states)
-            .map(|(value, (_, schema))| match value {
-                Some(columns) => Slots {
-                    rows: 1,
-                    present: None,
-                    columns: columns.clone(),
-                },
-                None => Slots {
-                    rows: 1,
-                    present: Some(vec![0]),
-                    columns: empty(schema),
-                },
-            })
-            .collect()
-    }
-
-    fn take(&mut self, key: &[u8], parents: &Rows, reply: KeyedReply, sides: &mut Sides) -> Rows {
-        if let Some(entry) = self.keys.get_mut(key) {
-            for change in reply.states {
-                if let Some(slot) = entry.values.get_mut(change.state as usize) {
-                    match change.marks.first() {
-                        Some(1) => *slot = Some(change.values.columns),
-                        Some(2) => *slot = None,
-                        _ => {}
-                    }
-                }
+        let all: Vec<u32> = (0..rows.rows as u32).collect();
+        for name in &input.key {
+            if let Some((start, nodes)) = top_field(&input.schema, name) {
+                gather(
+                    nodes,
+                    &mut rows.columns.iter().skip(start),
+                    &all,
+                    &mut columns,
+                );
             }
         }
+        let (mut keys, mut ordinals) = (Vec::new(), Vec::new());
+        for row in all {
+            let bytes = encoded(&self.key, &columns, row as usize);
+            let ordinal = keys.iter().position(|k| *k == bytes);
+            ordinals.push(ordinal.unwrap_or(keys.len()) as u32);
+            if ordinal.is_none() {
+                let mut own = Vec::new();
+                let mut of = columns.iter();
+                for (_, nodes) in crate::value::top_fields(&self.key) {
+                    gather(nodes, &mut of, &[row], &mut own);
+                }
+                self.keys.insert(bytes.clone(), own);
+                keys.push(bytes);
+            }
+        }
+        Ok((keys, ordinals))
+    }
+
+    fn key_slots(&self, keys: &[Vec<u8>]) -> Slots {
+        let parts: Vec<_> = keys
+            .iter()
+            .map(|k| (self.keys.get(k).map_or(&[][..], Vec::as_slice), 1))
+            .collect();
+        Slots {
+            rows: keys.len() as u32,
+            present: None,
+            columns: concat(&self.key, &parts),
+        }
+    }
+
+    fn take(&mut self, keys: &[Vec<u8>], parents: &Rows, reply: KeyedReply) -> Made {
+        self.store.borrow_mut().apply(keys, reply.states);
         if let Some(changes) = reply.timers {
-            debug_assert!(words(&changes.ordinals).iter().all(|o| *o == 0));
-            for (time, change) in longs(&changes.times).into_iter().zip(changes.changes) {
-                let timer = (change >= 2, time, key.to_vec());
+            let changed = words(&changes.ordinals)
+                .into_iter()
+                .zip(longs(&changes.times));
+            for ((ordinal, time), change) in changed.zip(changes.changes) {
+                let key = keys.get(ordinal as usize).cloned().unwrap_or_default();
+                let timer = (change >= 2, time, key);
                 if change % 2 == 0 {
                     self.timers.insert(timer);
                 } else {
@@ -219,44 +230,23 @@ impl KeyedStage {
                 }
             }
         }
-        let mut main = Rows::default();
-        for output in reply.outputs {
-            file(
-                &self.sides,
-                follow(parents, output, |columns, _| columns),
-                &mut main,
-                sides,
-            );
-        }
-        main
+        let outputs = reply.outputs.into_iter();
+        outputs
+            .map(|output| follow(parents, output, |columns, _| columns))
+            .collect()
     }
 
-    pub(super) fn state(&self, name: &str, key: &[Column]) -> Option<&Vec<Column>> {
-        let number = self.states.iter().position(|(n, _)| n == name)?;
-        self.keys.get(&identity(key))?.values.get(number)?.as_ref()
+    /// The function's state, if it has one of this name.
+    pub(super) fn store(&self, name: &str) -> Option<&Rc<RefCell<Store>>> {
+        let found = self.store.borrow().number(name);
+        found.map(|_| &self.store)
+    }
+
+    pub(super) fn key_of(&self, key: &[Column]) -> Vec<u8> {
+        encoded(&self.key, key, 0)
     }
 
     pub(super) fn timers(&self) -> Vec<i64> {
         self.timers.iter().filter(|t| !t.0).map(|t| t.1).collect()
     }
-}
-
-/// Bytes that are equal for equal keys.
-fn identity(columns: &[Column]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for buffer in columns.iter().filter_map(|c| c.values.as_ref()) {
-        out.extend((buffer.len() as u32).to_le_bytes());
-        out.extend(buffer);
-    }
-    out
-}
-
-/// Columns of one row that nobody reads.
-fn empty(schema: &Schema) -> Vec<Column> {
-    let none = Column {
-        validity: None,
-        offsets: Some(vec![0; 8]),
-        values: Some(vec![0; 16]),
-    };
-    schema.iter().map(|_| none.clone()).collect()
 }

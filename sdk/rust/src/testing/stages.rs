@@ -1,8 +1,6 @@
-//! The operators of a harness, one after the other, as the host would run them.
+//! The operators of a harness, as the host would run them.
 
-use std::collections::BTreeMap;
-
-use super::keyed::KeyedStage;
+use super::keyed::{KeyedInput, KeyedStage};
 use super::{longs, unsupported, words};
 use crate::bindings::exports::pelton::job::function::{Moment, Output};
 use crate::column::{bits_of, from_bytes, to_bytes};
@@ -12,23 +10,57 @@ use crate::runtime::{Batch, Body, Column, Failure, Instance, JobGraph, Times};
 use crate::value::{Schema, top_field, top_fields};
 
 /// Rows between two operators, with all columns.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Rows {
     pub(super) rows: usize,
     pub(super) columns: Vec<Column>,
     pub(super) times: Option<Vec<i64>>,
+    pub(super) kinds: Option<Vec<u8>>,
 }
 
-pub(super) type Sides = BTreeMap<String, Vec<Rows>>;
+impl Rows {
+    /// Some of the rows.
+    pub(super) fn take(&self, schema: &Schema, rows: &[u32]) -> Self {
+        let mut columns = Vec::new();
+        let mut whole = self.columns.iter();
+        for (_, nodes) in top_fields(schema) {
+            gather(nodes, &mut whole, rows, &mut columns);
+        }
+        Self {
+            rows: rows.len(),
+            columns,
+            times: self.times.as_deref().map(|t| picked(t, rows)),
+            kinds: self.kinds.as_deref().map(|k| picked(k, rows)),
+        }
+    }
+}
 
-/// One operator.
+fn picked<T: Copy>(all: &[T], rows: &[u32]) -> Vec<T> {
+    rows.iter()
+        .filter_map(|r| all.get(*r as usize).copied())
+        .collect()
+}
+
+/// What an operator makes: rows by port.
+pub(super) type Made = Vec<(u32, Rows)>;
+
+/// One operator, and where its rows go.
+pub(super) struct Node {
+    /// None for where rows are put in.
+    pub(super) stage: Option<Stage>,
+    /// The names of its output streams.
+    pub(super) outputs: Vec<String>,
+    /// From which output to which input of which operator.
+    pub(super) targets: Vec<(u32, usize, u32)>,
+}
+
+/// What an operator does.
 pub(super) enum Stage {
     Transform {
         segment: u32,
         input: Schema,
         output: Schema,
         produces: Vec<String>,
-        sides: Vec<String>,
     },
     Timestamps {
         input: Schema,
@@ -42,54 +74,51 @@ pub(super) enum Stage {
     Keyed(KeyedStage),
 }
 
-/// The operators on the way from the source to an operator's main output.
-pub(super) fn plan(instance: &mut Instance, last: (u32, u32)) -> Result<Vec<Stage>> {
-    if last.1 != 0 {
-        return Err(Error::new(
-            "a harness ends in a main output: take side outputs by take_side",
-        ));
-    }
+/// The operators of a job; the first `sources` are where rows are put in.
+pub(super) fn plan(instance: &mut Instance, sources: usize) -> Result<Vec<Node>> {
     let graph = instance.graph().clone();
-    let mut stages = Vec::new();
-    let mut at = last.0;
-    while at != 0 {
-        let into: Vec<_> = graph.edges.iter().filter(|e| e.target.0 == at).collect();
-        let [edge] = into.as_slice() else {
-            return Err(Error::new("a harness cannot run a union"));
+    let mut nodes = Vec::new();
+    for (at, op) in graph.operators.iter().enumerate() {
+        let stage = match at < sources {
+            true => None,
+            false => Some(stage(instance, &graph, at as u32)?),
         };
-        if edge.source.1 != 0 {
-            return Err(Error::new(
-                "a harness cannot run what follows a side output",
-            ));
-        }
-        stages.push(stage(instance, &graph, at, edge.source.0)?);
-        at = edge.source.0;
+        let edges = graph.edges.iter().filter(|e| e.source.0 as usize == at);
+        nodes.push(Node {
+            stage,
+            outputs: op.outputs.iter().map(|o| o.name.clone()).collect(),
+            targets: edges
+                .map(|e| (e.source.1, e.target.0 as usize, e.target.1))
+                .collect(),
+        });
     }
-    stages.reverse();
-    Ok(stages)
+    Ok(nodes)
 }
 
-fn stage(instance: &mut Instance, graph: &JobGraph, at: u32, above: u32) -> Result<Stage> {
+/// The schema of the streams into an input.
+fn input_schema(graph: &JobGraph, at: u32, input: u32) -> Result<&Schema> {
+    let edge = graph.edges.iter().find(|e| e.target == (at, input));
+    edge.and_then(|e| {
+        let above = graph.operators.get(e.source.0 as usize)?;
+        above.outputs.get(e.source.1 as usize)
+    })
+    .map(|o| &o.schema)
+    .ok_or_else(|| Error::new("an input of the graph has no stream"))
+}
+
+fn stage(instance: &mut Instance, graph: &JobGraph, at: u32) -> Result<Stage> {
     let missing = || Error::new("the graph has a hole");
     let op = graph.operators.get(at as usize).ok_or_else(missing)?;
-    let input = &graph
-        .operators
-        .get(above as usize)
-        .and_then(|o| o.outputs.first())
-        .ok_or_else(missing)?
-        .schema;
-    let output = &op.outputs.first().ok_or_else(missing)?.schema;
-    let sides = op.outputs.iter().map(|o| o.name.clone()).collect();
+    let input = input_schema(graph, at, 0)?;
     Ok(match &op.body {
         Body::Transform(t) => {
             let segment = instance.prepare(&[t.function], 0, input).map_err(of)?;
-            let (input, output) = (input.clone(), output.clone());
+            let output = op.outputs.first().ok_or_else(missing)?;
             Stage::Transform {
                 segment,
-                input,
-                output,
+                input: input.clone(),
+                output: output.schema.clone(),
                 produces: t.produces.clone(),
-                sides,
             }
         }
         Body::Timestamps(t) => Stage::Timestamps {
@@ -105,8 +134,18 @@ fn stage(instance: &mut Instance, graph: &JobGraph, at: u32, above: u32) -> Resu
             columns: s.columns.clone(),
         },
         Body::Process(p) => {
-            let segment = instance.prepare(&[p.function], 0, input).map_err(of)?;
-            Stage::Keyed(KeyedStage::new(segment, input, p, sides))
+            let mut inputs = Vec::new();
+            for (number, of_input) in (0u32..).zip(&p.inputs) {
+                let schema = input_schema(graph, at, number)?;
+                let segment = instance.prepare(&[p.function], number, schema);
+                inputs.push(KeyedInput {
+                    segment: segment.map_err(of)?,
+                    schema: schema.clone(),
+                    key: of_input.key.clone(),
+                    broadcast: of_input.broadcast,
+                });
+            }
+            Stage::Keyed(KeyedStage::new(inputs, p))
         }
         other => {
             let what = unsupported(other).unwrap_or("this operator");
@@ -127,77 +166,64 @@ impl Stage {
         &mut self,
         instance: &Instance,
         at: Moment,
+        number: u32,
         rows: Rows,
-        sides: &mut Sides,
-    ) -> Result<Vec<Rows>> {
+    ) -> Result<Made> {
         match self {
             Self::Transform {
                 segment,
                 input,
                 output,
                 produces,
-                sides: names,
             } => {
-                let kinds = None;
-                let times = rows.times.as_ref().map(|t| to_bytes(t.iter().copied()));
                 let batch = Batch {
                     rows: rows.rows as u32,
                     columns: rows.columns.clone(),
-                    times,
-                    kinds,
+                    times: rows.times.as_ref().map(|t| to_bytes(t.iter().copied())),
+                    kinds: rows.kinds.clone(),
                 };
                 let reply = instance.transform(*segment, at, batch).map_err(of)?;
-                let mut main = Rows::default();
-                for out in reply.outputs {
-                    let made = follow(&rows, out, |made, parents| {
+                let outputs = reply.outputs.into_iter().map(|out| {
+                    follow(&rows, out, |made, parents| {
                         complete(input, output, produces, &rows, made, parents)
-                    });
-                    file(names, made, &mut main, sides);
-                }
-                Ok(vec![main])
+                    })
+                });
+                Ok(outputs.collect())
             }
             Self::Timestamps { input, field } => {
-                Ok(vec![timestamps(input, field.as_deref(), rows)])
+                Ok(vec![(0, timestamps(input, field.as_deref(), rows))])
             }
             Self::Select {
                 input,
                 unnest,
                 columns,
-            } => Ok(vec![select(input, unnest.as_deref(), columns, &rows)]),
-            Self::Keyed(keyed) => keyed.run(instance, at, &rows, sides),
+            } => Ok(vec![(0, select(input, unnest.as_deref(), columns, &rows))]),
+            Self::Keyed(keyed) => keyed.run(instance, at, number, &rows),
         }
     }
 
-    /// Fires one round of due timers. None where none is due.
+    /// Fires some of the due timers. None where none is due.
     pub(super) fn fire(
         &mut self,
         instance: &Instance,
         at: Moment,
         processing_time: bool,
-        sides: &mut Sides,
-    ) -> Result<Option<Rows>> {
+    ) -> Result<Option<Made>> {
         match self {
-            Self::Keyed(keyed) => keyed.fire(instance, at, processing_time, sides),
+            Self::Keyed(keyed) => keyed.fire(instance, at, processing_time),
             _ => Ok(None),
         }
     }
 
-    pub(super) fn state(&self, name: &str, key: &[Column]) -> Option<&Vec<Column>> {
+    pub(super) fn keyed(&self) -> Option<&KeyedStage> {
         match self {
-            Self::Keyed(keyed) => keyed.state(name, key),
+            Self::Keyed(keyed) => Some(keyed),
             _ => None,
-        }
-    }
-
-    pub(super) fn timers(&self) -> Vec<i64> {
-        match self {
-            Self::Keyed(keyed) => keyed.timers(),
-            _ => Vec::new(),
         }
     }
 }
 
-/// Rows of an output with their event times, and of which port.
+/// Rows of an output with their event times and kinds, and of which port.
 pub(super) fn follow(
     parents: &Rows,
     output: Output,
@@ -207,16 +233,10 @@ pub(super) fn follow(
     let numbers = output
         .parents
         .map_or_else(|| (0..output.rows).collect(), |bytes| words(&bytes));
-    let times = match (output.times, &parents.times) {
-        (Some(own), _) => Some(longs(&own)),
-        (None, Some(all)) => Some(
-            numbers
-                .iter()
-                .filter_map(|n| all.get(*n as usize).copied())
-                .collect(),
-        ),
-        (None, None) => None,
-    };
+    let times = output.times.map(|own| longs(&own));
+    let times = times.or_else(|| Some(picked(parents.times.as_deref()?, &numbers)));
+    let kinds = output.kinds;
+    let kinds = kinds.or_else(|| Some(picked(parents.kinds.as_deref()?, &numbers)));
     let columns = if output.port == 0 {
         complete(output.columns, &numbers)
     } else {
@@ -228,21 +248,9 @@ pub(super) fn follow(
             rows,
             columns,
             times,
+            kinds,
         },
     )
-}
-
-/// Puts rows where their port leads.
-pub(super) fn file(
-    names: &[String],
-    (port, rows): (u32, Rows),
-    main: &mut Rows,
-    sides: &mut Sides,
-) {
-    match names.get(port as usize) {
-        Some(name) if port > 0 => sides.entry(name.clone()).or_default().push(rows),
-        _ => *main = rows,
-    }
 }
 
 /// All columns of an output: those that were made, and the others from the parents.
@@ -308,14 +316,10 @@ fn select(input: &Schema, unnest: Option<&str>, columns: &[(String, String)], ro
             );
         }
     }
-    let times = rows.times.as_ref().map(|t| {
-        kept.iter()
-            .filter_map(|r| t.get(*r as usize).copied())
-            .collect()
-    });
     Rows {
         rows: kept.len(),
         columns: out,
-        times,
+        times: rows.times.as_deref().map(|t| picked(t, &kept)),
+        kinds: rows.kinds.as_deref().map(|k| picked(k, &kept)),
     }
 }
