@@ -199,8 +199,34 @@ impl Draft {
             max_parallelism: self.max_parallelism,
             digest: 0,
         };
+        in_one_task(&mut graph);
         graph.digest = digest(&graph);
         graph
+    }
+}
+
+/// Files that are merged are read by one task, and what is fed by it alone without an exchange stays there: dealt out to
+/// more tasks, their rows would lose the order.
+fn in_one_task(graph: &mut JobGraph) {
+    let mut one = vec![false; graph.operators.len()];
+    for (at, op) in graph.operators.iter_mut().enumerate() {
+        let mut into = graph.edges.iter().filter(|e| e.target.0 as usize == at);
+        let fed = match &op.body {
+            Body::Source(c) => c.options.iter().any(|o| o.name == "merge_by"),
+            _ => {
+                into.clone().next().is_some()
+                    && into.all(|e| {
+                        matches!(e.partition, Partition::Forward)
+                            && one.get(e.source.0 as usize) == Some(&true)
+                    })
+            }
+        };
+        if fed && op.parallelism.is_none() {
+            op.parallelism = Some(1);
+        }
+        if let Some(slot) = one.get_mut(at) {
+            *slot = fed && op.parallelism == Some(1);
+        }
     }
 }
 
