@@ -440,6 +440,14 @@ impl<U: Record> Out<U> {
         self.emit_at(time, row);
     }
 
+    /// As [`push`](Self::push), with a kind of its own.
+    pub(crate) fn push_kind(&mut self, kind: RowKind, row: U::Ref<'_>) {
+        let kinds = self.kinds.get_or_insert_with(Vec::new);
+        kinds.resize(self.parents.len(), PARENTS_KIND);
+        kinds.push(kind as u8);
+        self.push(row);
+    }
+
     /// Emits that a row has changed: what it was, and what it is now.
     pub fn update(&mut self, before: impl Emit<U>, after: impl Emit<U>) {
         self.emit_kind(RowKind::UpdateBefore, before);

@@ -26,6 +26,18 @@ impl Job {
         self
     }
 
+    /// Tasks of each operator that has no parallelism of its own, whatever the command line and the settings say.
+    pub fn parallelism(&mut self, parallelism: u32) -> &mut Self {
+        self.draft.borrow_mut().parallelism = Some(parallelism);
+        self
+    }
+
+    /// Key groups: the most tasks that an operator can ever have. State is found by them, so that this number must stay.
+    pub fn max_parallelism(&mut self, max_parallelism: u32) -> &mut Self {
+        self.draft.borrow_mut().max_parallelism = Some(max_parallelism);
+        self
+    }
+
     /// A stream of rows from outside, read into records of `R`.
     pub fn source<R: Record>(&mut self, name: &str, connector: Connector) -> Stream<R> {
         let body = Body::Source(connector.into_wit(R::schema()));

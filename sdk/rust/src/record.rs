@@ -1,5 +1,6 @@
 //! Records: the rows of streams. `#[derive(Record)]` makes all that is needed.
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -25,8 +26,37 @@ pub type RefOf<'a, T> = <T as Value>::Ref<'a>;
 /// A field of a record, by name.
 pub struct Field<R, T> {
     name: &'static str,
+    /// An [`Access`] to it, erased so that a field can be named where nothing is known of its type.
+    access: Option<&'static (dyn Any + Send + Sync)>,
     of: PhantomData<fn() -> (R, T)>,
 }
+
+/// Reads and writes a field of a row.
+#[doc(hidden)]
+pub struct Access<R: Value, T: Value> {
+    /// The second argument only ties the lifetimes together.
+    pub read: for<'a> fn(RefOf<'a, R>, PhantomData<&'a ()>) -> RefOf<'a, T>,
+    pub write: fn(&mut R, T),
+}
+
+impl<R: Value, T: Value> Access<R, T> {
+    #[inline]
+    pub(crate) fn get<'a>(&self, row: RefOf<'a, R>) -> RefOf<'a, T> {
+        (self.read)(row, PhantomData)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, row: &mut R, value: T) {
+        (self.write)(row, value);
+    }
+}
+
+impl<R: Value, T: Value> Clone for Access<R, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<R: Value, T: Value> Copy for Access<R, T> {}
 
 impl<R, T> Field<R, T> {
     #[doc(hidden)]
@@ -34,8 +64,28 @@ impl<R, T> Field<R, T> {
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
+            access: None,
             of: PhantomData,
         }
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with(name: &'static str, access: &'static (dyn Any + Send + Sync)) -> Self {
+        Self {
+            name,
+            access: Some(access),
+            of: PhantomData,
+        }
+    }
+
+    /// How it is read and written; none for what an enum makes of its variants.
+    pub(crate) fn access(&self) -> Option<Access<R, T>>
+    where
+        R: Value,
+        T: Value,
+    {
+        self.access?.downcast_ref::<Access<R, T>>().copied()
     }
 
     /// Its name in the schema.
