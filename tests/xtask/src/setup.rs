@@ -4,6 +4,7 @@
 //! functions; only `act` changes anything, and only after `say` told what and why. Refuses: to ask for input, and to
 //! wait for ever for a network that is not there.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,9 +51,41 @@ struct Machine {
     apt: bool,
     admin: Admin,
     c_compiler: bool,
+    cpp_compiler: bool,
+    libclang: bool,
     rustup: bool,
     guests: Found,
 }
+
+/// Something that the host is compiled with.
+struct Tool {
+    name: &'static str,
+    there: fn(&Machine) -> bool,
+    /// What Debian has it in.
+    packages: &'static [&'static str],
+    why: &'static str,
+}
+
+const TOOLS: [Tool; 3] = [
+    Tool {
+        name: "a C compiler",
+        there: |machine| machine.c_compiler,
+        packages: &["gcc", "libc6-dev"],
+        why: "some libraries of the host (hashing, the allocator) contain C, and Rust links with it",
+    },
+    Tool {
+        name: "a C++ compiler",
+        there: |machine| machine.cpp_compiler,
+        packages: &["g++"],
+        why: "RocksDB, which keeps large state, is written in it",
+    },
+    Tool {
+        name: "libclang",
+        there: |machine| machine.libclang,
+        packages: &["libclang-dev"],
+        why: "it reads RocksDB's headers while the host is compiled",
+    },
+];
 
 /// One thing to do to the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +105,10 @@ impl Machine {
             c_compiler: ["cc", "gcc", "clang"]
                 .iter()
                 .any(|name| shell::on_path(name)),
+            cpp_compiler: ["c++", "g++", "clang++"]
+                .iter()
+                .any(|name| shell::on_path(name)),
+            libclang: libclang(),
             rustup: shell::on_path("rustup"),
             guests: Found::look(),
         }
@@ -88,6 +125,33 @@ impl Machine {
             sudo,
         })
     }
+}
+
+/// Whether libclang is where its users look for it.
+fn libclang() -> bool {
+    if std::env::var_os("LIBCLANG_PATH").is_some() {
+        return true;
+    }
+    let folders = |folder: &str| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut places: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
+        .map(PathBuf::from)
+        .to_vec();
+    for inner in folders("/usr/lib") {
+        places.push(inner.join("lib"));
+        places.push(inner);
+    }
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Not `libclang-cpp`, which is another library.
+        let number = name.strip_prefix("libclang-").unwrap_or_default();
+        name.starts_with("libclang.so") || number.starts_with(|c: char| c.is_ascii_digit())
+    };
+    places
+        .iter()
+        .any(|place| folders(&place.to_string_lossy()).iter().any(is_it))
 }
 
 impl Admin {
@@ -110,18 +174,20 @@ fn prepare(
     say: &mut dyn FnMut(&str),
 ) -> Result<Toolchain> {
     let mut machine = look();
-    if !machine.c_compiler {
-        let why =
-            "some libraries of the host (hashing, the allocator) contain C, and Rust links with it";
-        let packages = ["gcc", "libc6-dev"];
-        let Some(action) = machine.install(&packages) else {
+    for tool in TOOLS {
+        let Tool { name, why, .. } = tool;
+        if (tool.there)(&machine) {
+            continue;
+        }
+        let Some(action) = machine.install(tool.packages) else {
             return Err(anyhow!(
-                "there is no C compiler, and this user cannot install one: install `cc` ({why})"
+                "there is no {}, and this user cannot install one: install it ({why})",
+                name.trim_start_matches("a ")
             ));
         };
         say(&format!(
-            "set-up: installing a C compiler ({}): {why}",
-            packages.join(" ")
+            "set-up: installing {name} ({}): {why}",
+            tool.packages.join(" ")
         ));
         act(&action)?;
         machine = look();
@@ -227,6 +293,8 @@ mod tests {
                 apt: true,
                 admin: Admin::Root,
                 c_compiler: true,
+                cpp_compiler: true,
+                libclang: true,
                 rustup: true,
                 guests,
             };
@@ -259,6 +327,8 @@ mod tests {
                 }
                 Action::Install { packages, .. } if self.apt_works => {
                     self.machine.c_compiler |= packages.contains(&"gcc");
+                    self.machine.cpp_compiler |= packages.contains(&"g++");
+                    self.machine.libclang |= packages.contains(&"libclang-dev");
                     if packages.contains(&"rustc-web") {
                         self.machine.guests.debian_compiler = true;
                         self.machine.guests.debian_sources = true;
@@ -375,7 +445,25 @@ mod tests {
         fake.machine.c_compiler = false;
         fake.machine.apt = false;
         let message = fake.prepare().unwrap_err().to_string();
-        assert!(message.contains("install `cc`"), "{message}");
+        assert!(message.contains("no C compiler"), "{message}");
+    }
+
+    #[test]
+    fn what_rocksdb_is_compiled_with_is_installed() {
+        let mut fake = Fake::bare();
+        (fake.machine.cpp_compiler, fake.machine.libclang) = (false, false);
+        fake.machine.guests.rustc_has_target = true;
+        fake.prepare().unwrap();
+        let installs = |packages: &[&'static str]| Action::Install {
+            packages: packages.to_vec(),
+            sudo: false,
+        };
+        assert_eq!(fake.done, [installs(&["g++"]), installs(&["libclang-dev"])]);
+        assert!(fake.said[1].contains("RocksDB"), "{:?}", fake.said);
+        fake.machine.libclang = false;
+        fake.apt_works = false;
+        let refused = fake.prepare();
+        assert!(refused.unwrap_err().to_string().contains("unreachable"));
     }
 
     #[test]
