@@ -50,7 +50,7 @@ impl Windows {
         self
     }
 
-    fn assigner(self) -> Assigner {
+    pub(crate) fn assigner(self) -> Assigner {
         match self.slide {
             None => Assigner::Tumbling((self.size, self.offset)),
             Some(slide) => Assigner::Sliding((self.size, slide, self.offset)),
@@ -60,12 +60,12 @@ impl Windows {
 
 /// Rows of a key in windows.
 pub struct WindowedStream<T: Record, V: Record, K: Key> {
-    draft: Shared,
-    ends: Vec<End>,
-    key: Vec<String>,
-    windows: Windows,
-    lateness: Duration,
-    late: Option<Port>,
+    pub(crate) draft: Shared,
+    pub(crate) ends: Vec<End>,
+    pub(crate) key: Vec<String>,
+    pub(crate) windows: Windows,
+    pub(crate) lateness: Duration,
+    pub(crate) late: Option<Port>,
     of: PhantomData<fn() -> (T, V, K)>,
 }
 
