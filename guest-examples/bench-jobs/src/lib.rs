@@ -5,6 +5,7 @@
 use pelton::prelude::*;
 
 mod keyed;
+mod kinds;
 mod stateless;
 
 /// A bid of the generator.
@@ -29,13 +30,19 @@ pub struct Number {
 }
 
 /// The jobs by name.
-pub const JOBS: [&str; 6] = [
+pub const JOBS: [&str; 12] = [
     "mapfilter",
     "counter",
     "window",
     "boundary",
     "filter-map",
     "keyed-sum",
+    "kind-map",
+    "kind-flat-map",
+    "kind-timers",
+    "kind-list",
+    "kind-map-state",
+    "kind-aggregate",
 ];
 
 /// Builds the dataflow of the job that the parameters ask for.
@@ -58,6 +65,12 @@ pub fn bench_jobs(job: &mut Job, params: &Params) -> Result<()> {
         "window" => to(keyed::window(bids(job, params)?), output),
         "counter" => to(keyed::counter(numbers(job, params)?), output),
         "keyed-sum" => to(keyed::sum(numbers(job, params)?), output),
+        "kind-map" => to(kinds::map(bids(job, params)?), output),
+        "kind-flat-map" => to(kinds::flat_map(bids(job, params)?), output),
+        "kind-timers" => to(kinds::timers(bids(job, params)?), output),
+        "kind-list" => to(kinds::list(bids(job, params)?), output),
+        "kind-map-state" => to(kinds::map_state(bids(job, params)?), output),
+        "kind-aggregate" => to(kinds::aggregate(bids(job, params)?), output),
         other => {
             let known = JOBS.join(", ");
             return Err(Error::new(format!(

@@ -6,6 +6,8 @@ mod calls;
 mod flink;
 mod jobs;
 mod json;
+mod kinds;
+mod lent;
 mod measure;
 mod native;
 
@@ -99,10 +101,11 @@ pub(crate) struct Bench<'a> {
 /// A part of the measurements.
 type Section = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     ("boundary", calls::boundary),
     ("filter-map", calls::filter_map),
     ("keyed-sum", calls::keyed_sum),
+    ("kinds", kinds::kinds),
     ("nexmark", jobs::nexmark),
     ("datastream", jobs::datastream),
     ("json", json::json),

@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use pelton_engine::build::fuse;
 use pelton_engine::connector::Poll;
 use pelton_engine::function::{Functions, Moment, Rows, SegmentSpec};
-use pelton_engine::operator::{Context, Operator, OperatorMetrics, Outbox};
+use pelton_engine::operator::{Context, NoFunctions, Operator, OperatorMetrics, Outbox};
 use pelton_engine::operators::process::{ProcessOperator, StatePlace};
-use pelton_engine::state::HeapBackend;
+use pelton_engine::operators::timestamps::TimestampsOperator;
 use pelton_engine::operators::transform::{Member, TransformOperator};
+use pelton_engine::state::HeapBackend;
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
 use pelton_model::graph::{Body, Operator as Spec};
-use pelton_model::key::KeyGroupRange;
 use pelton_model::id::OperatorId;
+use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::{BATCH_ROWS_MAX, Limits};
 use pelton_model::schema::Schema;
 use pelton_model::time::{Monotonic, ProcessingTime};
@@ -50,15 +51,16 @@ pub(super) fn job(
 }
 
 /// One of the jobs of `bench-jobs`, as one task, and the rows that its source makes.
-struct Prepared {
-    job: LocalJob,
+pub(super) struct Prepared {
+    pub(super) job: LocalJob,
     params: Vec<(String, String)>,
-    batches: Vec<Batch>,
-    rows: u64,
+    /// With event times, where the job has them by a field.
+    pub(super) batches: Vec<Batch>,
+    pub(super) rows: u64,
 }
 
 impl Prepared {
-    fn new(bench: &Bench<'_>, name: &str, events: u64) -> Result<Self> {
+    pub(super) fn new(bench: &Bench<'_>, name: &str, events: u64) -> Result<Self> {
         let params = vec![
             ("job".to_owned(), name.to_owned()),
             ("events".to_owned(), events.to_string()),
@@ -77,16 +79,51 @@ impl Prepared {
             }
         }
         let rows = batches.iter().map(|b| b.rows() as u64).sum();
-        Ok(Self {
+        let mut prepared = Self {
             job,
             params,
             batches,
             rows,
-        })
+        };
+        prepared.assign_times()?;
+        Ok(prepared)
+    }
+
+    /// Does what the operator for timestamps would do, and hands on what is left of the columns.
+    fn assign_times(&mut self) -> Result<()> {
+        for id in self.job.graph.ids() {
+            let Body::Timestamps(spec) = &self.spec(id)?.body else {
+                continue;
+            };
+            let output = self.job.needs.stream(id, 0);
+            let output = output.ok_or_else(|| Error::bug("a stream without a schema"))?;
+            let mut operator = TimestampsOperator::new(spec, self.input(id)?, output, false)?;
+            let mut timed = Vec::new();
+            let metrics = OperatorMetrics::new();
+            for batch in &self.batches {
+                let mut out = Outbox::default();
+                let mut cx = Context {
+                    functions: &mut NoFunctions,
+                    now: ProcessingTime(0),
+                    monotonic: Monotonic(0),
+                    watermark: Watermark::MIN,
+                    out: &mut out,
+                    limits: &self.job.limits,
+                    metrics: &metrics,
+                };
+                operator.batch(0, batch.clone(), &mut cx)?;
+                timed.extend(out.drain().into_iter().filter_map(|(_, e)| match e {
+                    Element::Batch(batch) => Some(batch),
+                    _ => None,
+                }));
+            }
+            self.batches = timed;
+        }
+        Ok(())
     }
 
     /// The functions in Wasm, as a task gets them.
-    fn wasm(&self) -> Result<Box<dyn Functions>> {
+    pub(super) fn wasm(&self) -> Result<Box<dyn Functions>> {
         let task = self
             .job
             .plan
@@ -96,16 +133,16 @@ impl Prepared {
         (self.job.functions)(task.ok_or_else(|| Error::bug("the job has no functions"))?)
     }
 
-    fn native(&self) -> Result<Native> {
+    pub(super) fn native(&self) -> Result<Native> {
         Native::open(&self.params, self.job.limits.output_bytes_per_call)
     }
 
-    fn spec(&self, id: OperatorId) -> Result<&Spec> {
+    pub(super) fn spec(&self, id: OperatorId) -> Result<&Spec> {
         let found = self.job.graph.operator(id);
         found.ok_or_else(|| Error::bug("an operator is not there"))
     }
 
-    fn input(&self, id: OperatorId) -> Result<&Schema> {
+    pub(super) fn input(&self, id: OperatorId) -> Result<&Schema> {
         let found = self.job.needs.input(&self.job.graph, id, 0);
         found.ok_or_else(|| Error::bug("an input without a schema"))
     }
@@ -123,7 +160,7 @@ impl Prepared {
             .ok_or_else(|| Error::bug("the job has no function without state"))
     }
 
-    fn transform(&self) -> Result<TransformOperator> {
+    pub(super) fn transform(&self) -> Result<TransformOperator> {
         let run = self.run()?;
         let mut members = Vec::new();
         for id in &run {
@@ -147,7 +184,7 @@ impl Prepared {
         )
     }
 
-    fn process(&self) -> Result<ProcessOperator> {
+    pub(super) fn process(&self) -> Result<ProcessOperator> {
         for id in self.job.graph.ids() {
             let op = self.spec(id)?;
             if let Body::Process(spec) = &op.body {

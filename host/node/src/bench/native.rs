@@ -1,6 +1,6 @@
 //! A job's functions compiled natively, behind the same trait as those in Wasm: the SDK's own runtime on columns in
 //! this process. What Wasm is measured against.
-//! Needs: pelton's runtime. Refuses: nested columns, timers and windows, which no measured job has.
+//! Needs: pelton's runtime. Refuses: nested columns, which no measured job has.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use arrow_buffer::{
 };
 use pelton::runtime::{self as guest, Instance};
 use pelton_engine::function::{
-    DueTimers, Functions, KeyedReply, KeyedRows, Lent, Moment, OutputRows, Reply, Rows, Segment,
-    SegmentSpec, Slots, StateChange,
+    DueTimers, EntryChanges, Functions, KeyedReply, KeyedRows, Lent, Moment, OutputRows, Reply,
+    Rows, Segment, SegmentSpec, Slots, StateChange, TimerChange,
 };
 use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::{Error, Result};
+
+use super::lent::lending;
 
 thread_local! {
     /// Functions are not `Send`, as their counterparts in Wasm need not be; the trait is.
@@ -76,10 +78,6 @@ fn failed(failure: guest::Failure) -> Error {
     Error::bug(format!("a native function failed: {}", failure.message))
 }
 
-fn refused<T>() -> Result<T> {
-    Err(Error::bug("native functions have no timers and no windows"))
-}
-
 impl Functions for Native {
     fn prepare(&mut self, spec: &SegmentSpec) -> Result<Segment> {
         let functions: Vec<u32> = spec.functions.iter().map(|f| f.0).collect();
@@ -105,7 +103,7 @@ impl Functions for Native {
         segment: Segment,
         at: Moment,
         rows: &KeyedRows<'_>,
-        _: &mut Lent,
+        state: &mut Lent,
     ) -> Result<KeyedReply> {
         let (number, spec) = self.segment(segment)?;
         let batch = guest::KeyedBatch {
@@ -115,68 +113,127 @@ impl Functions for Native {
             keys: lower_slots(rows.keys)?,
             states: rows.states.iter().map(lower_slots).collect::<Result<_>>()?,
         };
-        let reply = self.with(|i| i.process(*number, moment(at), batch))?;
-        if reply.timers.is_some() {
-            return refused();
-        }
-        let states = reply.states.into_iter().map(|change| {
-            let schema = spec.states.get(change.state as usize);
-            Ok(StateChange {
-                state: change.state,
-                marks: change.marks,
-                values: raise_slots(
-                    &schema
-                        .ok_or_else(|| Error::bug("a state that is not there"))?
-                        .schema,
-                    change.values,
-                )?,
-                entries: None,
-            })
-        });
-        Ok(KeyedReply {
-            consumed: reply.consumed as usize,
-            outputs: raise_outputs(spec, reply.outputs)?,
-            states: states.collect::<Result<_>>()?,
-            timers: Vec::new(),
-        })
+        let reply = lending(state, &spec.states, || {
+            self.with(|i| i.process(*number, moment(at), batch))
+        })?;
+        keyed_reply(spec, reply)
     }
 
     fn on_timers(
         &mut self,
-        _: Segment,
-        _: Moment,
-        _: &DueTimers<'_>,
-        _: &mut Lent,
+        segment: Segment,
+        at: Moment,
+        timers: &DueTimers<'_>,
+        state: &mut Lent,
     ) -> Result<KeyedReply> {
-        refused()
+        let (number, spec) = self.segment(segment)?;
+        let states = timers.states.iter().map(lower_slots);
+        let timers = guest::TimerBatch {
+            keys: lower_slots(timers.keys)?,
+            times: timers.times.to_byte_slice().to_vec(),
+            processing_time: timers.processing_time,
+            states: states.collect::<Result<_>>()?,
+        };
+        let reply = lending(state, &spec.states, || {
+            self.with(|i| i.on_timers(*number, moment(at), timers))
+        })?;
+        keyed_reply(spec, reply)
     }
 
     fn accumulate(
         &mut self,
-        _: Segment,
-        _: Moment,
-        _: Rows<'_>,
-        _: &[u32],
-        _: &Slots,
+        segment: Segment,
+        at: Moment,
+        rows: Rows<'_>,
+        ordinals: &[u32],
+        accumulators: &Slots,
     ) -> Result<Slots> {
-        refused()
+        let (number, spec) = self.segment(segment)?;
+        let (rows, ordinals) = (lower_batch(&rows)?, ordinals.to_byte_slice());
+        let accumulators = lower_slots(accumulators)?;
+        let slots =
+            self.with(|i| i.accumulate(*number, moment(at), rows, ordinals, accumulators))?;
+        raise_slots(accumulator(spec)?, slots)
     }
 
-    fn merge(&mut self, _: Segment, _: &Slots, _: &Slots) -> Result<Slots> {
-        refused()
+    fn merge(&mut self, segment: Segment, into: &Slots, other: &Slots) -> Result<Slots> {
+        let (number, spec) = self.segment(segment)?;
+        let (into, other) = (lower_slots(into)?, lower_slots(other)?);
+        let slots = self.with(|i| i.merge(*number, into, other))?;
+        raise_slots(accumulator(spec)?, slots)
     }
 
     fn results(
         &mut self,
-        _: Segment,
-        _: Moment,
-        _: &Slots,
-        _: &[i64],
-        _: &[i64],
-        _: &Slots,
+        segment: Segment,
+        at: Moment,
+        keys: &Slots,
+        starts: &[i64],
+        ends: &[i64],
+        accumulators: &Slots,
     ) -> Result<Reply> {
-        refused()
+        let (number, spec) = self.segment(segment)?;
+        let (keys, accumulators) = (lower_slots(keys)?, lower_slots(accumulators)?);
+        let (starts, ends) = (starts.to_byte_slice(), ends.to_byte_slice());
+        let reply =
+            self.with(|i| i.results(*number, moment(at), keys, starts, ends, accumulators))?;
+        Ok(Reply {
+            consumed: reply.consumed as usize,
+            outputs: raise_outputs(spec, reply.outputs)?,
+            step_rows: reply.step_rows,
+        })
     }
+}
+
+fn accumulator(spec: &SegmentSpec) -> Result<&Schema> {
+    let schema = spec.accumulator.as_ref();
+    schema.ok_or_else(|| Error::bug("the segment has no accumulator"))
+}
+
+fn keyed_reply(spec: &SegmentSpec, reply: guest::KeyedReply) -> Result<KeyedReply> {
+    let states = reply.states.into_iter().map(|change| {
+        let state = spec.states.get(change.state as usize);
+        let state = state.ok_or_else(|| Error::bug("a state that is not there"))?;
+        let count = change.changes.len();
+        let entries = match state.kind.is_value_like() {
+            true => None,
+            false => Some(EntryChanges {
+                ordinals: scalars::<u32>(change.ordinals, count)?.to_vec(),
+                changes: change.changes,
+                map_keys: match (&state.map_key, change.map_keys) {
+                    (Some(schema), Some(keys)) => Some(raise_slots(schema, keys)?),
+                    _ => None,
+                },
+            }),
+        };
+        Ok(StateChange {
+            state: change.state,
+            marks: change.marks,
+            values: raise_slots(&state.schema, change.values)?,
+            entries,
+        })
+    });
+    Ok(KeyedReply {
+        consumed: reply.consumed as usize,
+        outputs: raise_outputs(spec, reply.outputs)?,
+        states: states.collect::<Result<_>>()?,
+        timers: reply.timers.map_or_else(|| Ok(Vec::new()), timers)?,
+    })
+}
+
+fn timers(changes: guest::TimerChanges) -> Result<Vec<TimerChange>> {
+    let count = changes.changes.len();
+    let ordinals = scalars::<u32>(changes.ordinals, count)?;
+    let times = scalars::<i64>(changes.times, count)?;
+    let all = ordinals.iter().zip(times.iter()).zip(&changes.changes);
+    Ok(all
+        .map(|((ordinal, time), change)| TimerChange {
+            ordinal: *ordinal,
+            time: *time,
+            delete: change & 1 == 1,
+            processing_time: change & 2 == 2,
+        })
+        .collect())
 }
 
 fn moment(at: Moment) -> guest::Moment {
@@ -216,7 +273,7 @@ pub(super) fn lower_batch(rows: &Rows<'_>) -> Result<guest::Batch> {
     })
 }
 
-fn lower_slots(slots: &Slots) -> Result<guest::Slots> {
+pub(super) fn lower_slots(slots: &Slots) -> Result<guest::Slots> {
     Ok(guest::Slots {
         rows: slots.rows as u32,
         present: slots.present.as_ref().map(|p| p.sliced().to_vec()),
@@ -267,7 +324,7 @@ fn raise_outputs(spec: &SegmentSpec, outputs: Vec<guest::Output>) -> Result<Vec<
     outputs.collect()
 }
 
-fn raise_slots(schema: &Schema, slots: guest::Slots) -> Result<Slots> {
+pub(super) fn raise_slots(schema: &Schema, slots: guest::Slots) -> Result<Slots> {
     let rows = slots.rows as usize;
     Ok(Slots {
         rows,
@@ -315,7 +372,7 @@ fn raise(field: &Field, column: guest::Column, rows: usize) -> Result<ArrayRef> 
     })
 }
 
-fn scalars<T: ArrowNativeType>(bytes: Vec<u8>, rows: usize) -> Result<ScalarBuffer<T>> {
+pub(super) fn scalars<T: ArrowNativeType>(bytes: Vec<u8>, rows: usize) -> Result<ScalarBuffer<T>> {
     if bytes.len() != rows * size_of::<T>() {
         return Err(Error::bug("a buffer of another length than agreed"));
     }
