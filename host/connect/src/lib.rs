@@ -69,6 +69,8 @@ pub struct SinkRequest<'a> {
     pub limits: &'a Limits,
     /// How many tasks write.
     pub parallelism: u32,
+    /// Whether the job runs in batch mode: rows are final results.
+    pub batch: bool,
     /// Standard output, for those that write there.
     pub output: Output,
 }

@@ -45,6 +45,20 @@ impl Connector {
         self.option("file_field", field)
     }
 
+    /// Of written files: a folder for each value of these columns, `dt=2024-03-09/hm=12%3A30`, as Hive has them. The rows
+    /// have the other columns alone; with `.option("partition_columns", "keep")` all.
+    #[must_use]
+    pub fn partition_by(self, columns: &[&str]) -> Self {
+        self.option("partition_by", columns.join(","))
+    }
+
+    /// Of written files: each row begins with its kind, `+I`, `-U`, `+U` or `-D`, as a column `op`. In batch mode there are
+    /// but final results, and no such column. Files without it refuse rows that change earlier ones.
+    #[must_use]
+    pub fn changelog(self) -> Self {
+        self.option("changelog", true)
+    }
+
     pub(crate) fn into_wit(self, schema: Schema) -> WitConnector {
         let options = self
             .options
@@ -96,6 +110,16 @@ pub mod files {
     /// `.option("delimiter", ";")`.
     pub fn csv(path: impl Display) -> Connector {
         of(path, "csv")
+    }
+
+    /// Parquet, read into the record's fields by name; only the columns that somebody reads.
+    pub fn parquet(path: impl Display) -> Connector {
+        of(path, "parquet")
+    }
+
+    /// Writes Parquet into a folder.
+    pub fn parquet_sink(folder: impl Display) -> Connector {
+        parquet(folder)
     }
 
     /// Writes JSON Lines into a folder.

@@ -1,4 +1,4 @@
-//! Files as a source and as a sink: text lines, JSON Lines, CSV.
+//! Files as a source and as a sink: text lines, JSON Lines, CSV, Parquet.
 //! Needs: the local file system. Refuses: to show a half-written file under its final name.
 //!
 //! Options of the source:
@@ -6,7 +6,7 @@
 //! | option | value |
 //! |---|---|
 //! | `path` | a file, a folder (its regular files; names with `.` or `_` in front are left out), or a glob with `*` and `?`; or several of these, a line each |
-//! | `format` | `text`, `json` or `csv` |
+//! | `format` | `text`, `json`, `csv` or `parquet` (see [`parquet`]) |
 //! | `on_error` | `fail` (default): a bad line is an error with file, line and column; `skip`: it is counted |
 //! | `header` | of CSV: `true` (default): fields by name; `false`: by their place in the record |
 //! | `delimiter` | of CSV: one ASCII character, `,` by default; `\t` for a tab |
@@ -25,7 +25,11 @@ mod json;
 mod lines;
 mod listing;
 mod merge;
+mod parquet;
+mod part;
+mod partition;
 mod reader;
+mod rows;
 mod scan;
 mod sink;
 mod text;
@@ -104,6 +108,7 @@ fn source(
 ) -> Result<Arc<dyn Source>> {
     let line_bytes_max = request.limits.record_bytes.min(LINE_BYTES_MAX) as usize;
     let format = match plan.kind {
+        Kind::Parquet => return parquet::source(&files, request.needed),
         Kind::Text => Format::Text(text::Layout::new(request.declared, request.needed)?),
         Kind::Json => Format::Json,
         Kind::Csv => Format::Csv(
@@ -169,13 +174,15 @@ enum Kind {
     Text,
     Json,
     Csv,
+    Parquet,
 }
 
 /// The words of the option `format`.
-const KINDS: [(&str, Kind); 3] = [
+const KINDS: [(&str, Kind); 4] = [
     ("text", Kind::Text),
     ("json", Kind::Json),
     ("csv", Kind::Csv),
+    ("parquet", Kind::Parquet),
 ];
 
 /// The options of a source, read.
@@ -192,9 +199,10 @@ impl<'a> Plan<'a> {
         let options = Options::new("files", map, &SOURCE_OPTIONS)?;
         let path = options.require("path", "a file, a folder or a glob")?;
         let kind = kind(&options)?;
-        if kind != Kind::Csv {
-            refuse_of_csv(&options, &["header", "delimiter", "multiline"])?;
-        }
+        let of_csv = ["header", "delimiter", "multiline"];
+        refuse_of(&options, kind, &[Kind::Csv], &of_csv)?;
+        let of_lines = [Kind::Text, Kind::Json, Kind::Csv];
+        refuse_of(&options, kind, &of_lines, &["on_error"])?;
         if kind == Kind::Text {
             text::Layout::new(declared, declared)?;
         }
@@ -213,19 +221,26 @@ impl<'a> Plan<'a> {
 }
 
 fn kind(options: &Options<'_>) -> Result<Kind> {
-    options.require("format", "one of text, json, csv")?;
+    options.require("format", "one of text, json, csv, parquet")?;
     options.choice("format", &KINDS, Kind::Text)
 }
 
-fn refuse_of_csv(options: &Options<'_>, names: &[&str]) -> Result<()> {
-    match names.iter().find(|n| options.get(n).is_some()) {
-        None => Ok(()),
-        Some(name) => {
-            let message =
-                format!("option '{name}' of connector 'files' is only for the format csv");
-            Err(Error::new(ErrorCode::UnknownConnector, message))
-        }
-    }
+/// Refuses options that are for the formats `of` alone, if the format is another.
+fn refuse_of(options: &Options<'_>, kind: Kind, of: &[Kind], names: &[&str]) -> Result<()> {
+    let given = names.iter().find(|n| options.get(n).is_some());
+    let Some(name) = given.filter(|_| !of.contains(&kind)) else {
+        return Ok(());
+    };
+    let words: Vec<&str> = KINDS
+        .iter()
+        .filter(|(_, k)| of.contains(k))
+        .map(|(word, _)| *word)
+        .collect();
+    let message = format!(
+        "option '{name}' of connector 'files' is only for the format {}",
+        words.join(", ")
+    );
+    Err(Error::new(ErrorCode::UnknownConnector, message))
 }
 
 fn delimiter(options: &Options<'_>) -> Result<u8> {

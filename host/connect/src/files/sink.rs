@@ -3,38 +3,46 @@
 //! | option | value |
 //! |---|---|
 //! | `path` | a folder, made if it is not there; with `single`, one file |
-//! | `format` | `text`, `json` or `csv` |
+//! | `format` | `text`, `json`, `csv` or `parquet` |
 //! | `header` | of CSV: `true` (default): each file begins with the names of the columns |
-//! | `timestamps` | `sql` (default of CSV): `yyyy-MM-dd HH:mm:ss.SSS`; `millis` (default of JSON); `rfc3339` |
+//! | `timestamps` | `sql` (default of CSV): `yyyy-MM-dd HH:mm:ss.SSS`; `millis` (default of JSON); `rfc3339`; none of Parquet |
 //! | `roll_bytes` | a file of at least so many bytes is closed and the next one begun; 128 MiB by default |
 //! | `single` | `true`: one file, there when the job ends; for one task |
 //! | `overwrite` | `true`: what an earlier run wrote here is removed first; else it is refused |
+//! | `partition_by` | names of columns, with commas between: a folder for each of their values (see [`partition`](super::partition)) |
+//! | `partition_columns` | `drop` (default): the folders' names alone have those columns; `keep`: the rows, too |
+//! | `open_files` | of partitions: how many files a task writes at once, 64 by default; the one that waits longest is closed |
+//! | `changelog` | `true`: rows get their kind (`+I`, `-U`, `+U`, `-D`) as a first column `op`; in batch mode, which has but results, they do not |
 //!
 //! A task writes `part-TASK-NUMBER.EXT`, under a hidden name until the file is full and synced, or all tasks have
 //! finished; then it is renamed, and the folder synced. After an error, hidden files are removed; complete ones stay.
-//! A changelog gets its kinds (`+I`, `-U`, `+U`, `-D`) as a first column `op`. Text needs rows of one string: its lines.
+//! Without `changelog`, a row that changes an earlier one is refused. Text needs rows of one string: its lines.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::Array;
-use arrow_array::cast::AsArray;
 use pelton_engine::connector::{Sink, SinkWriter};
 use pelton_model::batch::{Batch, RowKind};
 use pelton_model::schema::{DataType, Schema};
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::{Kind, kind, refuse_of_csv};
+use super::parquet::Layout;
+use super::part::{Encoding, Hidden, Part, sync_folder, unwritable};
+use super::partition::Partitions;
+use super::rows::{Lines, word};
+use super::{Kind, kind, refuse_of};
 use crate::options::Options;
-use crate::text::{TimeFormat, write_csv_text, write_csv_value, write_json_text, write_json_value};
+use crate::text::TimeFormat;
 use crate::{OptionMap, SinkRequest};
 
-/// Bytes handed to the system at once.
-const WRITE_BYTES: usize = 256 << 10;
 const ROLL_BYTES: u64 = 128 << 20;
-const SINK_OPTIONS: [&str; 7] = [
+const OPEN_FILES: usize = 64;
+const OPEN_FILES_MAX: usize = 4_096;
+/// What all files of a task may keep in memory.
+const MEMORY_BYTES: usize = 64 << 20;
+const SINK_OPTIONS: [&str; 11] = [
     "path",
     "format",
     "header",
@@ -42,16 +50,20 @@ const SINK_OPTIONS: [&str; 7] = [
     "roll_bytes",
     "single",
     "overwrite",
+    "partition_by",
+    "partition_columns",
+    "open_files",
+    "changelog",
 ];
 
 /// Whether the options make a sink for rows of `schema`.
 pub(crate) fn check_sink(options: &OptionMap, schema: &Schema) -> Result<()> {
-    Plan::new(options, schema).map(|_| ())
+    Plan::new(options, schema, false).map(|_| ())
 }
 
 /// Makes the folder. Errors: as [`check_sink`]; `OutputFailed` for a folder that can't be made or holds output already.
 pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
-    let plan = Plan::new(request.options, request.schema)?;
+    let plan = Plan::new(request.options, request.schema, request.batch)?;
     if plan.single && request.parallelism != 1 {
         let message = format!(
             "a single file is written by one task, not by {}",
@@ -73,46 +85,81 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
 struct Plan {
     path: PathBuf,
     kind: Kind,
-    header: bool,
-    times: TimeFormat,
+    encoding: Encoding,
     roll_bytes: u64,
     single: bool,
     overwrite: bool,
-    names: Vec<String>,
+    partitions: Option<Partitions>,
+    open_files: usize,
+    /// Whether rows have their kind in front.
+    with_op: bool,
+    /// Whether rows that change earlier ones are asked for, be it in another mode.
+    changelog: bool,
+    /// The columns that are written; none: all.
+    columns: Option<Vec<usize>>,
 }
 
 impl Plan {
-    fn new(map: &OptionMap, schema: &Schema) -> Result<Self> {
+    fn new(map: &OptionMap, schema: &Schema, batch: bool) -> Result<Self> {
         let options = Options::new("files", map, &SINK_OPTIONS)?;
         let path = PathBuf::from(options.require("path", "the folder to write to")?);
         let kind = kind(&options)?;
-        if kind != Kind::Csv {
-            refuse_of_csv(&options, &["header"])?;
+        let of_text: &[Kind] = &[Kind::Csv, Kind::Json, Kind::Text];
+        refuse_of(&options, kind, &[Kind::Csv], &["header"])?;
+        refuse_of(&options, kind, of_text, &["timestamps"])?;
+        let not_lines = &[Kind::Csv, Kind::Json, Kind::Parquet];
+        refuse_of(&options, kind, not_lines, &["changelog"])?;
+        let partitions = options.get("partition_by");
+        let partitions = partitions.map(|names| Partitions::new(names, schema));
+        let partitions = partitions.transpose()?;
+        let single = options.flag("single", false)?;
+        if partitions.is_none() {
+            for name in ["partition_columns", "open_files"] {
+                if options.get(name).is_some() {
+                    return Err(options.missing("partition_by", &format!("as it has '{name}'")));
+                }
+            }
+        } else if single {
+            return Err(Error::new(
+                ErrorCode::UnknownConnector,
+                "a single file has no partitions: leave out one of 'single' and 'partition_by'",
+            ));
         }
-        if kind == Kind::Text
-            && !matches!(schema.fields.as_slice(), [f] if f.data_type == DataType::String)
-        {
-            let message =
-                format!("a sink of text lines takes rows of one string field, not {{{schema}}}");
-            return Err(Error::new(ErrorCode::GraphInvalid, message)
-                .help("map to one string before, or write json or csv"));
-        }
-        let times = if kind == Kind::Csv {
-            TimeFormat::Sql
-        } else {
-            TimeFormat::Millis
+        let keep = [("drop", false), ("keep", true)];
+        let keep = options.choice("partition_columns", &keep, false)?;
+        let dropped = partitions.as_ref().filter(|_| !keep);
+        let columns: Option<Vec<usize>> = dropped.map(|p| {
+            let all = 0..schema.fields.len();
+            all.filter(|i| !p.holds(*i)).collect()
+        });
+        let written = match &columns {
+            None => schema.clone(),
+            Some(columns) => Schema::new(
+                columns
+                    .iter()
+                    .filter_map(|i| schema.fields.get(*i))
+                    .cloned()
+                    .collect(),
+            ),
         };
+        let changelog = options.flag("changelog", false)?;
+        let with_op = changelog && !batch;
         Ok(Self {
+            encoding: encoding(&options, kind, &written, with_op)?,
             path,
             kind,
-            header: options.flag("header", true)?,
-            times: options.choice("timestamps", &TimeFormat::CHOICES, times)?,
             roll_bytes: options
                 .number("roll_bytes", 1, u64::MAX)?
                 .unwrap_or(ROLL_BYTES),
-            single: options.flag("single", false)?,
+            single,
             overwrite: options.flag("overwrite", false)?,
-            names: schema.fields.iter().map(|f| f.name.clone()).collect(),
+            partitions,
+            open_files: options
+                .number("open_files", 1, OPEN_FILES_MAX)?
+                .unwrap_or(OPEN_FILES),
+            with_op,
+            changelog,
+            columns,
         })
     }
 
@@ -127,24 +174,89 @@ impl Plan {
             .unwrap_or(Path::new("."))
     }
 
-    /// The final name of a file, and the one that it has until then.
-    fn names_of(&self, task: u32, number: u32) -> (PathBuf, PathBuf) {
+    /// The final name of a file in a partition's folder, and the one that it has until then.
+    fn names_of(&self, partition: &str, task: u32, number: u32) -> (PathBuf, PathBuf) {
         let extension = match self.kind {
             Kind::Text => "txt",
             Kind::Json => "jsonl",
             Kind::Csv => "csv",
+            Kind::Parquet => "parquet",
         };
         let last = match self.path.file_name() {
             Some(name) if self.single => name.to_string_lossy().into_owned(),
             _ => format!("part-{task}-{number}.{extension}"),
         };
+        let folder = if partition.is_empty() {
+            self.folder().to_owned()
+        } else {
+            self.path.join(partition)
+        };
         let place = if self.single {
             self.path.clone()
         } else {
-            self.path.join(&last)
+            folder.join(&last)
         };
-        (place, self.folder().join(format!(".{last}.inprogress")))
+        (place, folder.join(format!(".{last}.inprogress")))
     }
+
+    /// Refuses rows that change earlier ones where nothing would say so.
+    fn check_kinds(&self, batch: &Batch) -> Result<()> {
+        let change = batch
+            .kinds()
+            .filter(|_| !self.with_op)
+            .and_then(|kinds| kinds.iter().find(|k| **k != RowKind::Insert as u8));
+        let Some(kind) = change else { return Ok(()) };
+        let message = format!(
+            "a row for '{}' changes an earlier one ({}), but the files are of rows that stay",
+            self.path.display(),
+            word(*kind)
+        );
+        let error = Error::new(ErrorCode::OutputFailed, message);
+        Err(match (self.kind, self.changelog) {
+            (Kind::Text, _) => error.help("write csv, json or parquet, which have a column for it"),
+            (_, false) => error.help(
+                "set the sink's option changelog = true, for a first column 'op' with +I, -U, +U, -D",
+            ),
+            (_, true) => error.help("in batch mode a function gives its final results only"),
+        })
+    }
+}
+
+fn encoding(
+    options: &Options<'_>,
+    kind: Kind,
+    written: &Schema,
+    with_op: bool,
+) -> Result<Encoding> {
+    let refused = |message| Error::new(ErrorCode::GraphInvalid, message);
+    if written.fields.is_empty() {
+        return Err(refused("the files of a sink have no column".to_owned()));
+    }
+    if with_op && written.field("op").is_some() {
+        let message = "a changelog has a column 'op' of its own, but the rows have one, too";
+        return Err(refused(message.to_owned()).help("give the rows' column another name"));
+    }
+    if kind == Kind::Text
+        && !matches!(written.fields.as_slice(), [f] if f.data_type == DataType::String)
+    {
+        let message =
+            format!("a sink of text lines takes rows of one string field, not {{{written}}}");
+        return Err(refused(message).help("map to one string before, or write json or csv"));
+    }
+    if kind == Kind::Parquet {
+        return Ok(Encoding::Parquet(Layout::new(written, with_op)));
+    }
+    let times = if kind == Kind::Csv {
+        TimeFormat::Sql
+    } else {
+        TimeFormat::Millis
+    };
+    Ok(Encoding::Lines(Lines {
+        kind,
+        header: options.flag("header", true)?,
+        times: options.choice("timestamps", &TimeFormat::CHOICES, times)?,
+        names: written.fields.iter().map(|f| f.name.clone()).collect(),
+    }))
 }
 
 /// Removes what an earlier run wrote, or refuses it.
@@ -160,18 +272,7 @@ fn clear(plan: &Plan) -> Result<()> {
         }
         old.extend(plan.path.exists().then(|| plan.path.clone()));
     } else {
-        for entry in fs::read_dir(&plan.path).map_err(|e| unwritable(&plan.path, &e))? {
-            let entry = entry.map_err(|e| unwritable(&plan.path, &e))?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("part-") {
-                old.push(entry.path());
-            } else if plan.overwrite && name.starts_with(".part-") && name.ends_with(".inprogress")
-            {
-                // A run that was killed could not clean up.
-                old.push(entry.path());
-            }
-        }
+        earlier(plan, &plan.path, &mut old)?;
     }
     old.sort();
     if !plan.overwrite
@@ -185,11 +286,25 @@ fn clear(plan: &Plan) -> Result<()> {
         .try_for_each(|p| fs::remove_file(p).map_err(|e| unwritable(p, &e)))
 }
 
-fn unwritable(path: &Path, reason: &io::Error) -> Error {
-    Error::new(
-        ErrorCode::OutputFailed,
-        format!("output '{}' cannot be written: {reason}", path.display()),
-    )
+/// What an earlier run wrote in a folder and those of its partitions.
+fn earlier(plan: &Plan, folder: &Path, old: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|e| unwritable(folder, &e))? {
+        let entry = entry.map_err(|e| unwritable(folder, &e))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let partitions = plan.partitions.as_ref();
+        if name.starts_with("part-") {
+            old.push(entry.path());
+        } else if plan.overwrite && name.starts_with(".part-") && name.ends_with(".inprogress") {
+            // A run that was killed could not clean up.
+            old.push(entry.path());
+        } else if partitions.is_some_and(|p| p.names_folder(&name))
+            && entry.file_type().is_ok_and(|t| t.is_dir())
+        {
+            earlier(plan, &entry.path(), old)?;
+        }
+    }
+    Ok(())
 }
 
 struct FilesSink {
@@ -205,46 +320,35 @@ impl Sink for FilesSink {
             waiting: self.waiting.clone(),
             task: index,
             number: 0,
-            part: None,
+            parts: BTreeMap::new(),
+            writes: 0,
         }))
     }
 
     fn finish(&self) -> Result<()> {
         let files =
             std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        files.into_iter().try_for_each(Hidden::show)?;
-        sync_folder(self.plan.folder())
+        self.plan.show(files)
     }
 }
 
-/// A file under its hidden name; removed when it is dropped before it is shown.
-struct Hidden {
-    hidden: PathBuf,
-    place: PathBuf,
-    shown: bool,
-}
-
-impl Hidden {
-    fn show(mut self) -> Result<()> {
-        fs::rename(&self.hidden, &self.place).map_err(|e| unwritable(&self.place, &e))?;
-        self.shown = true;
-        Ok(())
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        if !self.shown {
-            // There is nobody left to tell; the file is hidden.
-            let _ = fs::remove_file(&self.hidden);
+impl Plan {
+    /// Gives complete files their names, and syncs their folders.
+    fn show(&self, files: Vec<Hidden>) -> Result<()> {
+        let root = self.folder();
+        let mut folders = std::collections::BTreeSet::from([root.to_owned()]);
+        for file in files {
+            let place = file.show()?;
+            let above = place.ancestors().skip(1);
+            folders.extend(
+                above
+                    .take_while(|f| *f != root)
+                    .filter(|f| f.starts_with(root))
+                    .map(Path::to_owned),
+            );
         }
+        folders.iter().try_for_each(|f| sync_folder(f))
     }
-}
-
-fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(|e| unwritable(folder, &e))
 }
 
 struct Writer {
@@ -252,19 +356,9 @@ struct Writer {
     waiting: Arc<Mutex<Vec<Hidden>>>,
     task: u32,
     number: u32,
-    part: Option<Part>,
-}
-
-/// The file in work.
-struct Part {
-    file: File,
-    hidden: Hidden,
-    /// What the system has not got yet.
-    buf: Vec<u8>,
-    /// What it has got.
-    bytes: u64,
-    /// Whether rows have their kind in front.
-    with_op: bool,
+    /// The files in work, by partition; without partitions the one of no name.
+    parts: BTreeMap<String, Part>,
+    writes: u64,
 }
 
 impl SinkWriter for Writer {
@@ -273,184 +367,91 @@ impl SinkWriter for Writer {
         if batch.is_empty() {
             return Ok(());
         }
-        let changes = batch.kinds().is_some();
-        // A file is a changelog from its beginning or not at all.
-        if changes && self.part.as_ref().is_some_and(|p| !p.with_op) {
-            if self.plan.single {
-                return Err(Error::bug(
-                    "a changelog follows plain rows in a single file",
-                ));
-            }
-            self.roll()?;
-        }
+        self.plan.check_kinds(&batch)?;
         let plan = self.plan.clone();
-        for row in 0..batch.rows() {
-            let part = self.part(changes)?;
-            plan.write_row(&mut part.buf, part.with_op, &batch, row)?;
-            if part.buf.len() >= WRITE_BYTES {
-                part.drain()?;
-            }
-            if part.bytes + part.buf.len() as u64 >= plan.roll_bytes && !plan.single {
-                self.roll()?;
+        match &plan.partitions {
+            None => self.write_part("", batch),
+            Some(partitions) => {
+                let parts = partitions.split(&batch)?;
+                parts
+                    .into_iter()
+                    .try_for_each(|(partition, rows)| self.write_part(&partition, rows))
             }
         }
-        Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
         if self.plan.single {
-            self.part(false)?;
+            self.part("")?;
         }
-        if let Some(hidden) = self.close()? {
-            self.waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(hidden);
+        for part in std::mem::take(&mut self.parts).into_values() {
+            let hidden = part.close()?;
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(hidden);
         }
         Ok(())
     }
 }
 
 impl Writer {
-    /// The file in work, begun if there is none.
-    fn part(&mut self, with_op: bool) -> Result<&mut Part> {
-        if self.part.is_none() {
-            let (place, hidden) = self.plan.names_of(self.task, self.number);
-            self.number += 1;
-            let file = File::create(&hidden).map_err(|e| unwritable(&hidden, &e))?;
-            let hidden = Hidden {
-                hidden,
-                place,
-                shown: false,
-            };
-            let mut part = Part {
-                file,
-                hidden,
-                buf: Vec::with_capacity(WRITE_BYTES * 2),
-                bytes: 0,
-                with_op,
-            };
-            self.plan.write_header(&mut part.buf, with_op);
-            self.part = Some(part);
+    /// Writes rows of one partition, into as many files as they fill.
+    fn write_part(&mut self, partition: &str, rows: Batch) -> Result<()> {
+        let plan = self.plan.clone();
+        let rows = match &plan.columns {
+            None => rows,
+            Some(kept) => {
+                let columns = kept.iter().filter_map(|i| rows.columns().get(*i)).cloned();
+                let columns = columns.collect();
+                Batch::new(columns, rows.len())?.with_kinds(rows.kinds().cloned())?
+            }
+        };
+        let roll_bytes = if plan.single {
+            u64::MAX
+        } else {
+            plan.roll_bytes
+        };
+        let mut from = 0;
+        while from < rows.rows() {
+            self.writes += 1;
+            let used = self.writes;
+            let part = self.part(partition)?;
+            part.used = used;
+            from += part.write(&plan.encoding, &rows, from, roll_bytes)?;
+            if part.bytes() >= roll_bytes {
+                self.roll(partition)?;
+            }
         }
-        self.part
-            .as_mut()
+        let each = MEMORY_BYTES / self.parts.len().max(1);
+        self.parts
+            .get_mut(partition)
+            .map_or(Ok(()), |part| part.bound(each))
+    }
+
+    /// The file in work of a partition, begun if there is none.
+    fn part(&mut self, partition: &str) -> Result<&mut Part> {
+        if !self.parts.contains_key(partition) {
+            if self.parts.len() >= self.plan.open_files {
+                let oldest = self.parts.iter().min_by_key(|(_, part)| part.used);
+                if let Some(oldest) = oldest.map(|(partition, _)| partition.clone()) {
+                    self.roll(&oldest)?;
+                }
+            }
+            let (place, hidden) = self.plan.names_of(partition, self.task, self.number);
+            self.number += 1;
+            let own = !partition.is_empty();
+            let part = Part::begin(place, hidden, own, &self.plan.encoding, self.plan.with_op)?;
+            self.parts.insert(partition.to_owned(), part);
+        }
+        self.parts
+            .get_mut(partition)
             .ok_or_else(|| Error::bug("no file is open"))
     }
 
-    /// Ends the file in work and shows it.
-    fn roll(&mut self) -> Result<()> {
-        if let Some(hidden) = self.close()? {
-            hidden.show()?;
-            sync_folder(self.plan.folder())?;
+    /// Ends the file in work of a partition and shows it.
+    fn roll(&mut self, partition: &str) -> Result<()> {
+        match self.parts.remove(partition) {
+            None => Ok(()),
+            Some(part) => self.plan.show(vec![part.close()?]),
         }
-        Ok(())
-    }
-
-    /// Ends the file in work: all its bytes are on the disk.
-    fn close(&mut self) -> Result<Option<Hidden>> {
-        let Some(mut part) = self.part.take() else {
-            return Ok(None);
-        };
-        part.drain()?;
-        part.file
-            .sync_all()
-            .map_err(|e| unwritable(&part.hidden.place, &e))?;
-        Ok(Some(part.hidden))
-    }
-}
-
-impl Part {
-    fn drain(&mut self) -> Result<()> {
-        self.file
-            .write_all(&self.buf)
-            .map_err(|e| unwritable(&self.hidden.place, &e))?;
-        self.bytes += self.buf.len() as u64;
-        self.buf.clear();
-        Ok(())
-    }
-}
-
-impl Plan {
-    fn write_header(&self, out: &mut Vec<u8>, with_op: bool) {
-        if self.kind != Kind::Csv || !self.header {
-            return;
-        }
-        let names = with_op
-            .then_some("op")
-            .into_iter()
-            .chain(self.names.iter().map(String::as_str));
-        for (i, name) in names.enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            write_csv_text(out, name.as_bytes());
-        }
-        out.push(b'\n');
-    }
-
-    fn write_row(&self, out: &mut Vec<u8>, with_op: bool, batch: &Batch, row: usize) -> Result<()> {
-        let kind = batch
-            .kinds()
-            .and_then(|k| k.get(row))
-            .copied()
-            .unwrap_or(RowKind::Insert as u8);
-        match self.kind {
-            Kind::Csv => {
-                if with_op {
-                    out.extend_from_slice(op(kind).as_bytes());
-                }
-                for (i, column) in batch.columns().iter().enumerate() {
-                    if i > 0 || with_op {
-                        out.push(b',');
-                    }
-                    write_csv_value(out, column.as_ref(), row, self.times);
-                }
-            }
-            Kind::Json => {
-                out.extend_from_slice(if with_op { b"{\"op\":\"" } else { b"{" });
-                if with_op {
-                    out.extend_from_slice(op(kind).as_bytes());
-                    out.push(b'"');
-                }
-                for (i, (name, column)) in self.names.iter().zip(batch.columns()).enumerate() {
-                    if i > 0 || with_op {
-                        out.push(b',');
-                    }
-                    write_json_text(out, name);
-                    out.push(b':');
-                    write_json_value(out, column.as_ref(), row, self.times);
-                }
-                out.push(b'}');
-            }
-            Kind::Text => {
-                if kind != RowKind::Insert as u8 {
-                    return Err(Error::new(
-                        ErrorCode::OutputFailed,
-                        "text lines cannot hold a changelog",
-                    )
-                    .help("write json or csv, which have a column for it"));
-                }
-                let lines = batch
-                    .columns()
-                    .first()
-                    .and_then(|c| c.as_string_opt::<i32>());
-                let line = lines
-                    .filter(|l| l.is_valid(row))
-                    .map_or("", |l| l.value(row));
-                out.extend_from_slice(line.as_bytes());
-            }
-        }
-        out.push(b'\n');
-        Ok(())
-    }
-}
-
-fn op(kind: u8) -> &'static str {
-    match kind {
-        k if k == RowKind::UpdateBefore as u8 => "-U",
-        k if k == RowKind::UpdateAfter as u8 => "+U",
-        k if k == RowKind::Delete as u8 => "-D",
-        _ => "+I",
     }
 }

@@ -211,6 +211,7 @@ mod tests {
             schema: parts.1,
             limits: parts.2,
             parallelism: 2,
+            batch: false,
             output,
         })
     }

@@ -198,12 +198,12 @@ fn options_and_records_that_do_not_fit() {
     check(
         &[("path", "x")],
         line(),
-        "connector 'files' needs the option 'format', one of text, json, csv",
+        "connector 'files' needs the option 'format', one of text, json, csv, parquet",
     );
     check(
         &[("path", "x"), ("format", "xml")],
         line(),
-        "option 'format' of connector 'files' is 'xml', but must be one of text, json, csv",
+        "option 'format' of connector 'files' is 'xml', but must be one of text, json, csv, parquet",
     );
     check(
         &[("path", "x"), ("format", "json"), ("header", "true")],

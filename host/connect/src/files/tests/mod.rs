@@ -4,6 +4,8 @@ mod bad_files;
 mod bad_input;
 mod decode;
 mod merging;
+mod parquet;
+mod partitions;
 mod random;
 mod reading;
 mod writing;

@@ -67,6 +67,7 @@ fn sink(
         schema,
         limits: &limits,
         parallelism,
+        batch: false,
         output: Arc::new(Mutex::new(Vec::new())),
     })
 }
@@ -158,14 +159,67 @@ fn a_changelog_has_its_kinds_in_front() {
         .with_kinds(Some(vec![0, 1, 2, 3].into()))
         .unwrap();
     assert_eq!(
-        write_once(&[("format", "csv")], &one, std::slice::from_ref(&changes)),
+        write_once(
+            &[("format", "csv"), ("changelog", "true")],
+            &one,
+            std::slice::from_ref(&changes)
+        ),
         "op,n\n+I,1\n-U,2\n+U,3\n-D,4\n"
     );
     let plain = Batch::new(vec![Arc::new(Int64Array::from(vec![5]))], 1).unwrap();
     assert_eq!(
-        write_once(&[("format", "json")], &one, &[changes.slice(3, 1), plain]),
+        write_once(
+            &[("format", "json"), ("changelog", "true")],
+            &one,
+            &[changes.slice(3, 1), plain]
+        ),
         "{\"op\":\"-D\",\"n\":4}\n{\"op\":\"+I\",\"n\":5}\n"
     );
+}
+
+#[test]
+fn a_row_that_changes_another_needs_a_changelog() {
+    let one = schema(&[("n", DataType::I64)]);
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let rows = Batch::new(vec![column], 2).unwrap();
+    let kinds = |kinds: Vec<u8>| rows.clone().with_kinds(Some(kinds.into())).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |more: &[(&str, &str)], batch: bool, rows: &Batch| {
+        let mut map = options(more);
+        map.insert("path".to_string(), dir.path().display().to_string());
+        let limits = Limits::default();
+        let sink = open_sink(&SinkRequest {
+            connector: "files",
+            options: &map,
+            schema: &one,
+            limits: &limits,
+            parallelism: 1,
+            batch,
+            output: Arc::new(Mutex::new(Vec::new())),
+        })?;
+        let mut writer = writer(&sink);
+        writer.write(rows)?;
+        writer.finish()
+    };
+    let csv = [("format", "csv")];
+    assert!(write(&csv, false, &kinds(vec![0, 0])).is_ok());
+    let e = write(&csv, false, &kinds(vec![0, 3])).unwrap_err();
+    assert_eq!(e.code(), ErrorCode::OutputFailed);
+    assert!(
+        e.to_string()
+            .ends_with("changes an earlier one (-D), but the files are of rows that stay"),
+        "{e}"
+    );
+    assert!(e.help_text().unwrap().contains("changelog = true"));
+    let log = [("format", "csv"), ("changelog", "true")];
+    let e = write(&log, true, &kinds(vec![2, 0])).unwrap_err();
+    assert_eq!(
+        e.help_text(),
+        Some("in batch mode a function gives its final results only")
+    );
+    assert_eq!(names(dir.path()), [""; 0], "nothing is left behind");
+    let e = write(&[("format", "text"), ("changelog", "true")], false, &rows).unwrap_err();
+    assert!(e.to_string().contains("only for the format"), "{e}");
 }
 
 #[test]
@@ -176,7 +230,11 @@ fn what_is_written_reads_back() {
     let mut declared = rows_schema();
     declared.fields.push(Field::new("f", DataType::F64));
     let batch = Batch::new(columns, 3).unwrap();
-    for (format, more) in [("json", None), ("csv", Some(("multiline", "true")))] {
+    for (format, more) in [
+        ("json", None),
+        ("csv", Some(("multiline", "true"))),
+        ("parquet", None),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let sink = sink(dir.path(), &[("format", format)], &declared, 1).unwrap();
         let mut writer = writer(&sink);
