@@ -326,6 +326,29 @@ impl Acc {
         if fits { Ok(()) } else { Err(overflow()) }
     }
 
+    /// Takes what is in `from` out again: of each `places[i]`, `from[i]`. Only counts and exact sums allow it.
+    pub(super) fn take_out(&mut self, from: &Self, places: &[u32]) -> Result<()> {
+        fn each<T: Copy>(into: &mut [T], from: &[T], places: &[u32], f: impl Fn(&mut T, T)) {
+            for (place, v) in places.iter().zip(from) {
+                if let Some(to) = into.get_mut(*place as usize) {
+                    f(to, *v);
+                }
+            }
+        }
+        if let (Some(into), Some(from)) = (&mut self.seen, &from.seen) {
+            each(into, from, places, |a, b| *a -= b);
+        }
+        match (&mut self.numbers, &from.numbers, self.op) {
+            (Numbers::Counts(i), Numbers::Counts(f), _) => each(i, f, places, |a, b| *a -= b),
+            // Both are sums of values that were added without overflow.
+            (Numbers::Exact(i), Numbers::Exact(f), Op::Sum) => {
+                each(i, f, places, |a, b| *a = a.wrapping_sub(b));
+            }
+            _ => return Err(Error::bug("what cannot be taken out of an accumulator")),
+        }
+        Ok(())
+    }
+
     /// Values that went into each of `of`: what it saw, or all rows.
     pub(super) fn counts<'a>(&'a self, of: &'a Self) -> &'a [u64] {
         match (&of.seen, &self.numbers) {

@@ -205,6 +205,17 @@ impl Function {
         Ok(places)
     }
 
+    /// Merges all of a pane into another.
+    pub(super) fn merge_all(
+        &mut self,
+        into: &mut Pane,
+        from: &Pane,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<u32>> {
+        let slots: Vec<u32> = (0..from.index.slots() as u32).collect();
+        self.merge(into, from, &slots, cx)
+    }
+
     /// Emits a window's results for all keys of a pane.
     pub(super) fn emit(&mut self, pane: &Pane, window: Window, cx: &mut Context<'_>) -> Result<()> {
         let rows = pane.index.slots();

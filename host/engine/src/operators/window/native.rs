@@ -107,6 +107,16 @@ impl Native {
         })
     }
 
+    /// Whether what was added can be taken out again, exactly.
+    pub(super) fn invertible(&self) -> bool {
+        let is_float = |w: &Wanted| matches!(w.field.data_type, DataType::F32 | DataType::F64);
+        self.wanted.iter().all(|w| match w.op {
+            Op::Count => true,
+            Op::Sum => !is_float(w),
+            Op::Min | Op::Max => false,
+        })
+    }
+
     /// Empty accumulators.
     pub(super) fn accumulators(&self) -> Vec<Acc> {
         self.wanted.iter().map(Acc::new).collect()

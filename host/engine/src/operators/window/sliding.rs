@@ -1,8 +1,18 @@
 //! Windows of a fixed size, tumbling or sliding.
 //!
 //! Rows are kept as accumulators in *panes*: native aggregates, and users' that can merge, share a pane for each slice
-//! of which windows are made; other users' aggregates have a pane for each window. The results of a window come in the
-//! order of the first slice that has the key, then of the key's first arrival there.
+//! of which windows are made; other users' aggregates have a pane for each window.
+//!
+//! A window of many slices is not merged afresh each time: where rows can be taken out again (counts, exact sums), what
+//! is in the last window is kept and moved on ([`Running`]); where they cannot, the slices are merged once from each end
+//! ([`Stacks`]). What fires again for one key is merged afresh.
+//!
+//! The results of a window come in the order of the first slice that has the key, then of the key's first arrival there;
+//! those of a [`Running`] one in an order of its own. Neither depends on how rows came in batches; a key that came
+//! behind the watermark may stand elsewhere.
+
+mod running;
+mod stacks;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,7 +30,9 @@ use super::ROWS_A_CALL;
 use super::frame::{Frame, timed};
 use super::function::{Function, Pane};
 use crate::operator::{Context, Operator};
-use crate::state::{RowSet, check_bytes};
+use crate::state::{KeyIndex, RowSet, check_bytes};
+use running::Running;
+use stacks::Stacks;
 
 /// The operator.
 pub struct WindowOperator {
@@ -31,7 +43,9 @@ pub struct WindowOperator {
     /// Whether a pane is a slice, and not a window.
     shared: bool,
     /// By start.
-    panes: BTreeMap<i64, Pane>,
+    panes: BTreeMap<i64, Slice>,
+    /// What is merged before.
+    sharing: Sharing,
     /// What windows of several panes are merged in.
     scratch: Pane,
     /// The windows that it has reached have fired.
@@ -40,6 +54,29 @@ pub struct WindowOperator {
     busy: bool,
     /// Keys in the pane that was dropped last: room for the next.
     room: usize,
+    /// An empty index with that room.
+    spare: Option<KeyIndex>,
+}
+
+/// A pane, and what has become of it.
+struct Slice {
+    pane: Pane,
+    /// Where its keys stand in [`Running`]; none where they are not in it.
+    places: Vec<u32>,
+    /// What it holds is kept elsewhere: [`Running`] has its keys, or [`Stacks`] has all of it.
+    closed: bool,
+}
+
+enum Sharing {
+    Afresh,
+    Running(Running),
+    Stacks(Stacks),
+}
+
+impl Slice {
+    fn entries(&self) -> usize {
+        self.pane.index.len().max(self.places.len())
+    }
 }
 
 /// Rows of a batch that share a slice.
@@ -82,7 +119,26 @@ impl WindowOperator {
             WindowFunction::Columns(_) => true,
             WindowFunction::Aggregate { has_merge, .. } => *has_merge || !sliding,
         };
+        let (size, step, _) = spec.assigner.parts();
+        let (slices, steps) = (
+            size / spec.assigner.slice_ms(),
+            step / spec.assigner.slice_ms(),
+        );
+        let sharing = match &function {
+            Function::Native(n) if n.invertible() && slices > steps.saturating_mul(2) => {
+                Sharing::Running(Running::new(
+                    frame.key.clone(),
+                    function.pane(&frame.key, 0),
+                ))
+            }
+            _ if shared && slices > steps.saturating_mul(3).saturating_add(2) => {
+                Sharing::Stacks(Stacks::new(function.pane(&frame.key, 0)))
+            }
+            _ => Sharing::Afresh,
+        };
         Ok(Self {
+            sharing,
+            spare: None,
             assigner: spec.assigner,
             lateness_ms: spec.lateness_ms,
             scratch: function.pane(&frame.key, 0),
@@ -157,6 +213,18 @@ impl WindowOperator {
             .collect()
     }
 
+    /// Whether the slice is in what is merged already.
+    fn is_taken_in(&self, start: i64) -> bool {
+        match &self.sharing {
+            Sharing::Afresh => false,
+            Sharing::Running(_) => self
+                .panes
+                .get(&start)
+                .is_some_and(|slice| !slice.places.is_empty()),
+            Sharing::Stacks(stacks) => stacks.holds(start),
+        }
+    }
+
     /// Whether the slice lies between two windows.
     fn in_gap(&self, start: i64) -> bool {
         let (size, step, offset) = self.assigner.parts();
@@ -172,11 +240,45 @@ impl WindowOperator {
         cx: &mut Context<'_>,
     ) -> Result<()> {
         let key = self.frame.key_of(batch);
-        let pane = match self.panes.entry(start) {
+        let slice = match self.panes.entry(start) {
             Entry::Occupied(e) => e.into_mut(),
-            Entry::Vacant(e) => e.insert(self.function.pane(&self.frame.key, self.room)),
+            Entry::Vacant(e) => {
+                let mut pane = self.function.pane(&self.frame.key, 0);
+                pane.index = match self.spare.take() {
+                    Some(index) => index,
+                    None => KeyIndex::new(self.frame.key.clone(), self.room),
+                };
+                e.insert(Slice {
+                    pane,
+                    places: Vec::new(),
+                    closed: false,
+                })
+            }
         };
-        self.function.add(pane, batch, &key, rows, cx)
+        match &mut self.sharing {
+            Sharing::Afresh => self.function.add(&mut slice.pane, batch, &key, rows, cx),
+            Sharing::Running(running) => {
+                running.add(slice, &mut self.function, batch, &key, rows, cx)
+            }
+            Sharing::Stacks(stacks) => {
+                if !slice.closed {
+                    self.function.add(&mut slice.pane, batch, &key, rows, cx)?;
+                }
+                let added = stacks::Added {
+                    batch,
+                    key: &key,
+                    rows,
+                };
+                stacks.add(
+                    start,
+                    &slice.pane,
+                    &mut self.function,
+                    &self.frame.key,
+                    added,
+                    cx,
+                )
+            }
+        }
     }
 
     /// Rows whose windows have not fired.
@@ -214,7 +316,7 @@ impl WindowOperator {
         Ok(())
     }
 
-    /// Rows of which a window has fired: one by one, each fires its windows again.
+    /// Rows of which a window has fired, or that go into merged slices: one by one, each fires its windows again.
     fn add_and_fire(
         &mut self,
         groups: &[(Group, Vec<Window>)],
@@ -258,25 +360,52 @@ impl WindowOperator {
         } else {
             window.start.saturating_add(1)
         };
-        let mut panes = self.panes.range(window.start..end).map(|(_, p)| p);
-        if only.is_none() {
-            let (first, second) = (panes.next(), panes.next());
-            if let (Some(pane), None) = (first, second) {
-                return self.function.emit(pane, window, cx);
+        if let Some((batch, row)) = only {
+            let key = self.frame.key_of(batch);
+            self.scratch.clear();
+            for (_, slice) in self.panes.range_mut(window.start..end) {
+                let found = slice.pane.index.find(&key, row)?;
+                let slots: Vec<u32> = found.into_iter().collect();
+                self.function
+                    .merge(&mut self.scratch, &slice.pane, &slots, cx)?;
+            }
+            return self.function.emit(&self.scratch, window, cx);
+        }
+        let keep = self.lateness_ms > 0;
+        match &mut self.sharing {
+            Sharing::Running(running) => {
+                let spare =
+                    running.advance(window, &mut self.panes, &mut self.function, keep, cx)?;
+                self.spare = spare.or(self.spare.take());
+                running.emit(window, &mut self.function, cx)
+            }
+            Sharing::Stacks(stacks) => {
+                let key = &self.frame.key;
+                stacks.advance(window, &mut self.panes, &mut self.function, key, keep, cx)?;
+                match stacks.parts(window) {
+                    (Some(one), None) | (None, Some(one)) => self.function.emit(one, window, cx),
+                    (front, back) => {
+                        self.scratch.clear();
+                        for part in front.into_iter().chain(back) {
+                            self.function.merge_all(&mut self.scratch, part, cx)?;
+                        }
+                        self.function.emit(&self.scratch, window, cx)
+                    }
+                }
+            }
+            Sharing::Afresh => {
+                let mut panes = self.panes.range(window.start..end).map(|(_, s)| &s.pane);
+                if let (Some(pane), None) = (panes.next(), panes.next()) {
+                    return self.function.emit(pane, window, cx);
+                }
+                self.scratch.clear();
+                for (_, slice) in self.panes.range(window.start..end) {
+                    self.function
+                        .merge_all(&mut self.scratch, &slice.pane, cx)?;
+                }
+                self.function.emit(&self.scratch, window, cx)
             }
         }
-        self.scratch.clear();
-        for (_, pane) in self.panes.range_mut(window.start..end) {
-            let slots: Vec<u32> = match only {
-                None => (0..pane.index.slots() as u32).collect(),
-                Some((batch, row)) => {
-                    let key = self.frame.key_of(batch);
-                    pane.index.find(&key, row)?.into_iter().collect()
-                }
-            };
-            self.function.merge(&mut self.scratch, pane, &slots, cx)?;
-        }
-        self.function.emit(&self.scratch, window, cx)
     }
 
     /// Fires windows that the watermark has reached, one after the other, until about so many rows are emitted. Returns
@@ -298,7 +427,7 @@ impl WindowOperator {
         if !self.busy {
             self.watermark = self.watermark.max(cx.watermark);
         }
-        self.drop_panes();
+        self.drop_panes()?;
         self.count(cx)?;
         Ok((!self.busy).then_some(cx.watermark))
     }
@@ -327,7 +456,7 @@ impl WindowOperator {
         })
     }
 
-    fn drop_panes(&mut self) {
+    fn drop_panes(&mut self) -> Result<()> {
         while let Some(entry) = self.panes.first_entry() {
             let size = self.assigner.parts().0;
             let last = if self.shared {
@@ -345,16 +474,30 @@ impl WindowOperator {
             if last.is_some_and(|w| !gone(w)) {
                 break;
             }
-            self.room = entry.remove().index.len();
+            let mut slice = entry.remove();
+            self.room = slice.entries();
+            if let Sharing::Running(running) = &mut self.sharing {
+                running.expel(&mut slice)?;
+            }
         }
+        Ok(())
     }
 
     fn count(&self, cx: &Context<'_>) -> Result<()> {
-        let keys: usize = self.panes.values().map(|p| p.index.len()).sum();
+        let keys: usize = self.panes.values().map(Slice::entries).sum();
         cx.metrics
             .state_entries
             .store(keys as u64, Ordering::Relaxed);
-        check_bytes(self.panes.values().map(Pane::bytes).sum(), cx.limits)
+        let shared = match &self.sharing {
+            Sharing::Afresh => 0,
+            Sharing::Running(running) => running.bytes(),
+            Sharing::Stacks(stacks) => stacks.bytes(),
+        };
+        let slices = self.panes.values();
+        let panes: u64 = slices
+            .map(|s| s.pane.bytes() + s.places.len() as u64 * 4)
+            .sum();
+        check_bytes(panes + shared, cx.limits)
     }
 }
 
@@ -369,6 +512,8 @@ impl Operator for WindowOperator {
             return Ok(());
         };
         let (mut open, mut fired, mut late) = (Vec::new(), Vec::new(), Vec::new());
+        // Rows of slices that are merged already.
+        let mut behind: Vec<u32> = Vec::new();
         for group in self.group(&times) {
             let windows = group
                 .start
@@ -387,11 +532,22 @@ impl Operator for WindowOperator {
                         .into_iter()
                         .filter(|r| !gap || passed(r)),
                 );
-            } else if self.lateness_ms > 0 && windows.iter().any(|w| self.has_fired(*w)) {
+                continue;
+            }
+            let again = self.lateness_ms > 0 && windows.iter().any(|w| self.has_fired(*w));
+            let taken_in = group.start.is_some_and(|s| self.is_taken_in(s));
+            if taken_in {
+                behind.extend(group.each(batch.len()));
+            }
+            if again || taken_in && matches!(self.sharing, Sharing::Stacks(_)) {
                 fired.push((group, windows));
             } else {
                 open.push((group, windows));
             }
+        }
+        if let (Sharing::Running(running), false) = (&mut self.sharing, behind.is_empty()) {
+            behind.sort_unstable();
+            running.meet(&self.frame.key_of(&batch), &behind)?;
         }
         if !fired.is_empty() && !self.shared {
             // Rows of one window are added in their order, whether another of their windows has fired or not.
