@@ -328,11 +328,9 @@ impl ProcessOperator {
                 break true;
             }
             self.fire_some(processing_time, &due, cx)?;
+            self.tidy(cx)?;
             calls += 1;
         };
-        if calls > 0 {
-            self.tidy(cx)?;
-        }
         Ok(done)
     }
 
@@ -478,6 +476,7 @@ impl Operator for ProcessOperator {
         while done < batch.len() {
             let rows = most.min(batch.len() - done);
             let consumed = self.call(input, &batch.slice(done, rows), cx)?;
+            self.tidy(cx)?;
             done += consumed;
             // What stops early will stop early again: its keys' values are not shipped in vain.
             most = if consumed < rows {
@@ -486,7 +485,7 @@ impl Operator for ProcessOperator {
                 batch.len()
             };
         }
-        self.tidy(cx)
+        Ok(())
     }
 
     fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {

@@ -215,9 +215,9 @@ fn write_list(
     if entries.map_keys.is_some() {
         return Err(misfit());
     }
+    let (kinds, slots) = changes(slots, entries, values)?;
     let values = EncodedRows::new(list.fields(), values)?;
     let mut next = 0;
-    let (kinds, slots) = changes(slots, entries, values.len())?;
     for (row, (change, slot)) in kinds.zip(&slots).enumerate() {
         if row % CHUNK == 0 {
             list.fetch(chunk(&slots, row));
@@ -246,9 +246,9 @@ fn write_map(
         return Err(misfit());
     }
     let missing = |row: usize| keys.present.as_ref().is_some_and(|p| !p.value(row));
+    let (kinds, slots) = changes(slots, entries, values)?;
     let (encoded, values) = (map.keys(keys)?, EncodedRows::new(map.fields(), values)?);
     let (mut next, mut scratch) = (0, Vec::new());
-    let (kinds, slots) = changes(slots, entries, values.len())?;
     for (row, (change, slot)) in kinds.zip(&slots).enumerate() {
         if row % CHUNK == 0 {
             map.fetch(chunk(&slots, row));
@@ -271,12 +271,13 @@ fn write_map(
 fn changes<'a>(
     slots: &[u32],
     entries: &'a EntryChanges,
-    values: usize,
+    values: &Slots,
 ) -> Result<(impl Iterator<Item = EntryChange> + 'a, Vec<u32>)> {
     let put = |c: &&u8| **c == EntryChange::Put as u8;
     let is_change = |c: &u8| *c <= EntryChange::Clear as u8;
     if entries.ordinals.len() != entries.changes.len()
-        || entries.changes.iter().filter(put).count() != values
+        || entries.changes.iter().filter(put).count() != values.rows
+        || !is_full(values)
         || !entries.changes.iter().all(is_change)
     {
         return Err(misfit());
@@ -330,10 +331,15 @@ impl HeapState {
 
 /// As many map keys as slots.
 fn check_pairs(slots: &[u32], map_keys: &Slots) -> Result<()> {
-    if slots.len() == map_keys.rows && map_keys.present.is_none() {
+    if slots.len() == map_keys.rows && is_full(map_keys) {
         return Ok(());
     }
     Err(misfit())
+}
+
+fn is_full(slots: &Slots) -> bool {
+    let missing = |p: &BooleanBuffer| p.count_set_bits() < p.len();
+    !slots.present.as_ref().is_some_and(missing)
 }
 
 impl KeyedState for HeapState {
@@ -360,6 +366,11 @@ impl KeyedState for HeapState {
 
     fn affordable(&self, slots: &[u32], bytes: usize) -> usize {
         let eager: Vec<&ValueStore> = self.states.iter().filter_map(eager).collect();
+        let each: Option<usize> = eager.iter().map(|s| s.width()).sum();
+        if let Some(each) = each.filter(|_| self.index.is_plain()) {
+            let most = bytes.checked_div(each).unwrap_or(slots.len());
+            return most.max(1).min(slots.len());
+        }
         let mut sum = 0;
         let fits = |slot: &&u32| {
             sum += self.index.size_of(**slot);

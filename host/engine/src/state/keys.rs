@@ -172,6 +172,12 @@ impl KeyIndex {
         }
     }
 
+    /// Whether each key is one 64-bit integer.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.table, Table::Integers(_))
+    }
+
     /// The bytes of a slot's key, if it is one of variable length; else 0.
     #[must_use]
     pub fn size_of(&self, slot: u32) -> usize {

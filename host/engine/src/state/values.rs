@@ -85,6 +85,15 @@ impl ValueStore {
             .is_some_and(|w| w >> (slot % 64) & 1 == 1)
     }
 
+    /// The bytes of each value, if all have the same.
+    #[must_use]
+    pub fn width(&self) -> Option<usize> {
+        match &self.layout {
+            Layout::Fixed { stride, .. } => Some(*stride),
+            Layout::Encoded { .. } => None,
+        }
+    }
+
     /// Bytes of a slot's value.
     #[must_use]
     pub fn size_of(&self, slot: u32) -> usize {

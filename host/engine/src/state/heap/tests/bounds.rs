@@ -44,7 +44,21 @@ fn states_are_read_and_written_as_what_they_are() {
     }
     let mut missing = text.clone();
     missing.present = Some(BooleanBuffer::collect_bool(1, |_| false));
+    refused(s.map_values(MAP, &one, &missing));
+    refused(s.write(&one, &[entries(LIST, &put, None, missing.clone())]));
     refused(s.write(&one, &[entries(MAP, &put, Some(missing), ints(&[1]))]));
+}
+
+#[test]
+fn that_all_are_there_may_be_said_of_each() {
+    let mut s = state(None);
+    let one = slots(&mut s, &[7]);
+    let mut key = texts(&["m".into()]);
+    key.present = Some(BooleanBuffer::collect_bool(1, |_| true));
+    let change = entries(MAP, &[(0, 0)], Some(key.clone()), ints(&[5]));
+    s.write(&one, &[change]).unwrap();
+    assert_eq!(read_ints(&s.map_values(MAP, &one, &key).unwrap()), [5]);
+    assert_eq!(s.scan(MAP, one[0], Some(&key), 5).unwrap().keys.rows, 0);
 }
 
 #[test]
