@@ -100,11 +100,11 @@ impl Part {
                     bytes: 0,
                 }
             }
-            Encoding::Parquet(layout) => Content::Parquet(
-                layout
-                    .encoder(file)
-                    .map_err(|e| failed(&hidden.place, &e))?,
-            ),
+            Encoding::Parquet(layout) => {
+                let encoder = layout.encoder(file);
+                let encoder = encoder.map_err(|e| failed(&hidden.place, &e))?;
+                Content::Parquet(Box::new(encoder))
+            }
         };
         Ok(Self {
             hidden,
