@@ -1,0 +1,106 @@
+//! Windows whose every knob is a parameter: assigner, trigger, evictor, lateness and function.
+
+use pelton::prelude::*;
+use pelton::windows::{
+    EventTimeTrigger, GeneralWindowedStream, Trigger, afterwards, continuous, delta,
+    dynamic_session, every, global, keep_last, keep_near, keep_time, never, purging,
+};
+
+mod function;
+mod input;
+mod knobs;
+
+use input::{Event, EventRef, events};
+use knobs::{Evicting, Knobs};
+
+/// Rows of a key in windows that fire when `G` says so.
+type Windowed<G> = GeneralWindowedStream<Event, Event, String, G>;
+
+static LATE: SideTag<Event> = SideTag::new("late");
+
+/// Puts the records of `input` into windows, and writes what the function makes of each firing.
+#[pelton::job]
+pub fn lab_window(job: &mut Job, params: &Params) -> Result<()> {
+    let knobs = Knobs::read(params)?;
+    let records = events(job, params.require("input")?).key_by(Event::KEY);
+    match knobs.assigner.as_str() {
+        "tumbling" => by_trigger(
+            records.window_by(tumbling(knobs.size).offset(knobs.offset)),
+            &knobs,
+        ),
+        "sliding" => by_trigger(
+            records.window_by(sliding(knobs.size, knobs.slide_ms).offset(knobs.offset)),
+            &knobs,
+        ),
+        "session" => {
+            let gap = positive(knobs.gap, "gap_ms")?;
+            by_trigger(records.window_by(dynamic_session(move |_: EventRef| gap)), &knobs)
+        }
+        "dynamic-session" => by_trigger(
+            records.window_by(dynamic_session(|event: EventRef| millis(event.value))),
+            &knobs,
+        ),
+        "global" => by_trigger(records.window_by(global()), &knobs),
+        "count-tumbling" => {
+            knobs.only_counts()?;
+            function::write(records.count_window(knobs.count), &knobs)
+        }
+        "count-sliding" => {
+            knobs.only_counts()?;
+            function::write(
+                records.count_window_sliding(knobs.count, knobs.slide),
+                &knobs,
+            )
+        }
+        other => Err(Error::new(format_args!("there is no assigner '{other}'"))),
+    }
+}
+
+fn positive(gap: Duration, name: &str) -> Result<Duration> {
+    if gap > millis(0) {
+        Ok(gap)
+    } else {
+        Err(Error::new(format_args!(
+            "parameter '{name}' must be milliseconds above 0"
+        )))
+    }
+}
+
+/// How far two records are from each other.
+fn distance(a: EventRef<'_>, b: EventRef<'_>) -> f64 {
+    a.value.abs_diff(b.value) as f64
+}
+
+fn by_trigger<G: Trigger<Event>>(windows: Windowed<G>, knobs: &Knobs) -> Result<()> {
+    let (name, argument) = knobs.trigger();
+    match (name, argument) {
+        ("default", None) => by_evictor(windows, knobs),
+        ("event-time", None) => by_evictor(windows.trigger(EventTimeTrigger), knobs),
+        ("never", None) => by_evictor(windows.trigger(never()), knobs),
+        ("count", Some(n)) => by_evictor(windows.trigger(every(n as i64)), knobs),
+        ("purging-count", Some(n)) => {
+            by_evictor(windows.trigger(purging(every(n as i64))), knobs)
+        }
+        ("continuous", Some(ms)) => {
+            by_evictor(windows.trigger(continuous(millis(ms as i64))), knobs)
+        }
+        ("delta", Some(x)) => by_evictor(windows.trigger(delta(x, distance)), knobs),
+        _ => Err(Error::new(format_args!(
+            "there is no trigger '{}'",
+            knobs.trigger
+        ))),
+    }
+}
+
+fn by_evictor<G: Trigger<Event>>(windows: Windowed<G>, knobs: &Knobs) -> Result<()> {
+    let windows = match (knobs.evictor()?, knobs.evict_after) {
+        (Evicting::None, _) => windows,
+        (Evicting::Count(n), false) => windows.evictor(keep_last(n)),
+        (Evicting::Count(n), true) => windows.evictor(afterwards(keep_last(n))),
+        (Evicting::Time(span), false) => windows.evictor(keep_time(span)),
+        (Evicting::Time(span), true) => windows.evictor(afterwards(keep_time(span))),
+        (Evicting::Delta(x), false) => windows.evictor(keep_near(x, distance)),
+        (Evicting::Delta(x), true) => windows.evictor(afterwards(keep_near(x, distance))),
+    };
+    function::write(windows.allowed_lateness(knobs.lateness), knobs)
+}
