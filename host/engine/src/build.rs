@@ -17,6 +17,7 @@ use crate::chain::{Chain, Entry, Node, Target};
 use crate::connector::{Sink, Source};
 use crate::function::Functions;
 use crate::operator::{NoFunctions, Operator, OperatorMetrics};
+use crate::operators::combine::CombineOperator;
 use crate::operators::process::{ProcessOperator, StatePlace};
 use crate::operators::select::SelectOperator;
 use crate::operators::sink::SinkOperator;
@@ -345,7 +346,12 @@ impl Builder<'_> {
                 let input = self.input(first, 0)?;
                 Some(window::operator(w, &op.name, input, &declared)?)
             }
-            Body::Combine(_) => return Err(Error::bug("rows are not combined")),
+            Body::Combine(c) => Some(Box::new(CombineOperator::new(
+                c,
+                &op.name,
+                self.input(first, 0)?,
+                &declared,
+            )?)),
             Body::Opaque { kind, .. } => {
                 return Err(Error::bug(format!(
                     "nobody makes operators of kind '{kind}'"

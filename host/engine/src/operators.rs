@@ -1,5 +1,6 @@
 //! The operators, one a file.
 
+pub mod combine;
 pub mod output;
 pub mod process;
 pub mod select;

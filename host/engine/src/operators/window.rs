@@ -7,10 +7,11 @@
 //! another back, is an error.
 
 mod accumulator;
-mod frame;
-mod function;
+pub(super) mod frame;
+pub(super) mod function;
 mod native;
 mod session;
+pub(super) mod slices;
 mod sliding;
 mod user;
 

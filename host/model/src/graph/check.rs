@@ -453,7 +453,10 @@ fn check_window_value(
                 &field(input, sum)?.data_type,
                 &field(input, count)?.data_type,
             );
-            is_number(s) && is_int(c) && (out.data_type == T::F64 || *s == out.data_type)
+            let narrows = is_int(s) && is_int(&out.data_type)
+                || matches!((s, &out.data_type), (T::F64, T::F32));
+            let fits = out.data_type == T::F64 || *s == out.data_type || narrows;
+            is_number(s) && is_int(c) && fits
         }
         WindowValue::Avg(f) => {
             let f = &field(input, f)?.data_type;

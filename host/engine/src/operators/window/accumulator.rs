@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 }
 
 /// One accumulator of each key, by slot.
-pub(super) struct Acc {
+pub(in crate::operators) struct Acc {
     op: Op,
     numbers: Numbers,
     /// How many values were not null; none: the column never has nulls.

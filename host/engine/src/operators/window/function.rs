@@ -14,41 +14,41 @@ use crate::operator::Context;
 use crate::state::{KeyIndex, RowSet, ValueStore};
 
 /// An aggregate.
-pub(super) enum Function {
+pub(in crate::operators) enum Function {
     Native(Native),
     User(Box<User>),
 }
 
 /// Accumulators by slot.
-pub(super) enum Values {
+pub(in crate::operators) enum Values {
     Native(Vec<Acc>),
     User(ValueStore),
 }
 
 /// Accumulators by key.
-pub(super) struct Pane {
-    pub(super) index: KeyIndex,
-    pub(super) values: Values,
+pub(in crate::operators) struct Pane {
+    pub(in crate::operators) index: KeyIndex,
+    pub(in crate::operators) values: Values,
 }
 
 /// Windows that fire together, a row each.
-pub(super) struct Firing<'a> {
+pub(in crate::operators) struct Firing<'a> {
     /// The accumulator of each.
-    pub(super) slots: &'a [u32],
-    pub(super) keys: Vec<ArrayRef>,
-    pub(super) starts: Vec<i64>,
-    pub(super) ends: Vec<i64>,
+    pub(in crate::operators) slots: &'a [u32],
+    pub(in crate::operators) keys: Vec<ArrayRef>,
+    pub(in crate::operators) starts: Vec<i64>,
+    pub(in crate::operators) ends: Vec<i64>,
 }
 
 impl Firing<'_> {
-    pub(super) fn times(&self) -> Vec<i64> {
+    pub(in crate::operators) fn times(&self) -> Vec<i64> {
         let last = |end: &i64| end.saturating_sub(1);
         self.ends.iter().map(last).collect()
     }
 }
 
 impl Values {
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::operators) fn bytes(&self) -> u64 {
         match self {
             Self::Native(accs) => accs.iter().map(Acc::bytes).sum(),
             Self::User(store) => store.bytes(),
@@ -56,7 +56,7 @@ impl Values {
     }
 
     /// Takes the value of a slot away.
-    pub(super) fn reset(&mut self, slot: u32) {
+    pub(in crate::operators) fn reset(&mut self, slot: u32) {
         match self {
             Self::Native(accs) => accs.iter_mut().for_each(|a| a.reset(slot)),
             Self::User(store) => store.clear(slot),
@@ -65,7 +65,7 @@ impl Values {
 }
 
 impl Pane {
-    pub(super) fn clear(&mut self) {
+    pub(in crate::operators) fn clear(&mut self) {
         self.index.clear();
         match &mut self.values {
             Values::Native(accs) => accs.iter_mut().for_each(Acc::clear),
@@ -73,14 +73,14 @@ impl Pane {
         }
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::operators) fn bytes(&self) -> u64 {
         self.index.bytes() + self.values.bytes()
     }
 }
 
 impl Function {
     /// `input` is the pruned schema of the stream, `declared` those of the outputs.
-    pub(super) fn new(
+    pub(in crate::operators) fn new(
         function: &WindowFunction,
         name: &str,
         input: &Schema,
@@ -106,14 +106,14 @@ impl Function {
         })
     }
 
-    pub(super) fn values(&self) -> Values {
+    pub(in crate::operators) fn values(&self) -> Values {
         match self {
             Self::Native(n) => Values::Native(n.accumulators()),
             Self::User(u) => Values::User(u.store()),
         }
     }
 
-    pub(super) fn pane(&self, key: &[Field], room: usize) -> Pane {
+    pub(in crate::operators) fn pane(&self, key: &[Field], room: usize) -> Pane {
         Pane {
             index: KeyIndex::new(key.to_vec(), room),
             values: self.values(),
@@ -121,7 +121,7 @@ impl Function {
     }
 
     /// Adds rows to a pane.
-    pub(super) fn add(
+    pub(in crate::operators) fn add(
         &mut self,
         pane: &mut Pane,
         batch: &Batch,
@@ -141,7 +141,7 @@ impl Function {
     }
 
     /// Adds each row to the accumulator in its slot; `total` is above all slots.
-    pub(super) fn accumulate(
+    pub(in crate::operators) fn accumulate(
         &mut self,
         values: &mut Values,
         total: usize,
@@ -160,7 +160,7 @@ impl Function {
     }
 
     /// Merges each accumulator of `from` into that of `into`; no slot stands twice.
-    pub(super) fn join(
+    pub(in crate::operators) fn join(
         &mut self,
         values: &mut Values,
         into: &[u32],
@@ -180,7 +180,7 @@ impl Function {
     }
 
     /// Merges some keys of a pane into another. Returns the slot of each there.
-    pub(super) fn merge(
+    pub(in crate::operators) fn merge(
         &mut self,
         into: &mut Pane,
         from: &Pane,
@@ -206,7 +206,7 @@ impl Function {
     }
 
     /// Merges all of a pane into another.
-    pub(super) fn merge_all(
+    pub(in crate::operators) fn merge_all(
         &mut self,
         into: &mut Pane,
         from: &Pane,
@@ -217,7 +217,12 @@ impl Function {
     }
 
     /// Emits a window's results for all keys of a pane.
-    pub(super) fn emit(&mut self, pane: &Pane, window: Window, cx: &mut Context<'_>) -> Result<()> {
+    pub(in crate::operators) fn emit(
+        &mut self,
+        pane: &Pane,
+        window: Window,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
         let rows = pane.index.slots();
         let slots: Vec<u32> = (0..rows as u32).collect();
         let firing = Firing {
@@ -230,7 +235,7 @@ impl Function {
     }
 
     /// Emits the results of windows.
-    pub(super) fn tell(
+    pub(in crate::operators) fn tell(
         &mut self,
         values: &Values,
         firing: Firing<'_>,

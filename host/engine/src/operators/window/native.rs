@@ -31,7 +31,7 @@ enum Output {
 }
 
 /// The aggregates of one window operator.
-pub(super) struct Native {
+pub(in crate::operators) struct Native {
     wanted: Vec<Wanted>,
     outputs: Vec<(Field, Output)>,
     slots: Vec<u32>,

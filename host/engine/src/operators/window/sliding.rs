@@ -29,6 +29,7 @@ use pelton_model::window::{Assigner, Window};
 use super::ROWS_A_CALL;
 use super::frame::{Frame, timed};
 use super::function::{Function, Pane};
+use super::slices::{Group, group};
 use crate::operator::{Context, Operator};
 use crate::state::{KeyIndex, RowSet, check_bytes};
 use running::Running;
@@ -76,27 +77,6 @@ enum Sharing {
 impl Slice {
     fn entries(&self) -> usize {
         self.pane.index.len().max(self.places.len())
-    }
-}
-
-/// Rows of a batch that share a slice.
-struct Group {
-    start: Option<i64>,
-    /// None: all.
-    rows: Option<Vec<u32>>,
-}
-
-impl Group {
-    fn set(&self, len: usize) -> RowSet<'_> {
-        self.rows
-            .as_deref()
-            .map_or(RowSet::First(len), RowSet::These)
-    }
-
-    fn each(&self, len: usize) -> Vec<u32> {
-        self.rows
-            .clone()
-            .unwrap_or_else(|| (0..len as u32).collect())
     }
 }
 
@@ -150,49 +130,6 @@ impl WindowOperator {
             busy: false,
             room: 0,
         })
-    }
-
-    /// Puts rows together that fall into one slice, in the order of their first rows.
-    fn group(&self, times: &[i64]) -> Vec<Group> {
-        let slice = |t: i64| self.assigner.slice_start(EventTime(t));
-        let (least, greatest) = times
-            .iter()
-            .fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
-        let first = slice(least);
-        if first == slice(greatest) {
-            return vec![Group {
-                start: first,
-                rows: None,
-            }];
-        }
-        let mut groups: Vec<(Option<i64>, Vec<u32>)> = Vec::new();
-        let mut places: BTreeMap<Option<i64>, usize> = BTreeMap::new();
-        let length = self.assigner.slice_ms();
-        let (mut current, mut place) = (None, usize::MAX);
-        for (row, time) in times.iter().enumerate() {
-            // Neighbours are mostly of the same slice.
-            let same = current.is_some_and(|start: i64| {
-                time.checked_sub(start)
-                    .is_some_and(|d| d >= 0 && d < length)
-            });
-            if !same {
-                current = slice(*time);
-                place = *places.entry(current).or_insert(groups.len());
-                if place == groups.len() {
-                    groups.push((current, Vec::new()));
-                }
-            }
-            if let Some((_, rows)) = groups.get_mut(place) {
-                rows.push(row as u32);
-            }
-        }
-        groups
-            .into_iter()
-            .map(|(start, rows)| Group {
-                start,
-                rows: Some(rows),
-            })
-            .collect()
     }
 
     fn is_late(&self, window: Window) -> bool {
@@ -514,7 +451,7 @@ impl Operator for WindowOperator {
         let (mut open, mut fired, mut late) = (Vec::new(), Vec::new(), Vec::new());
         // Rows of slices that are merged already.
         let mut behind: Vec<u32> = Vec::new();
-        for group in self.group(&times) {
+        for group in group(self.assigner, &times) {
             let windows = group
                 .start
                 .map(|s| self.open_windows(s))

@@ -1,3 +1,4 @@
+mod combined;
 mod sessions;
 mod values;
 

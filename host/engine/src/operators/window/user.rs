@@ -16,7 +16,7 @@ use crate::state::{KeyIndex, RowSet, Touched, ValueStore};
 const RESULTS_MAX: usize = 4096;
 
 /// A user's aggregate.
-pub(super) struct User {
+pub(in crate::operators) struct User {
     spec: SegmentSpec,
     segment: Option<Segment>,
     view: Projection,
