@@ -79,7 +79,10 @@ pub(crate) fn write<G: Trigger<Event>>(windows: Windowed<G>, knobs: &Knobs) -> R
 
 fn sink<T: Record>(results: Stream<T>, knobs: &Knobs) {
     let file = |name: &str| files::single(format!("{}/{name}.jsonl", knobs.output));
-    results.side(&LATE).sink("late", file("late")).parallelism(1);
+    results
+        .side(&LATE)
+        .sink("late", file("late"))
+        .parallelism(1);
     results.sink("out", file("out")).parallelism(1);
 }
 
@@ -99,13 +102,7 @@ fn add(sum: &Event, event: EventRef<'_>) -> Event {
     }
 }
 
-fn values(
-    key: &str,
-    window: Window,
-    rows: Rows<'_, Event>,
-    sorted: bool,
-    out: &mut Out<Values>,
-) {
+fn values(key: &str, window: Window, rows: Rows<'_, Event>, sorted: bool, out: &mut Out<Values>) {
     let (start, end) = bounds(window);
     let mut values: Vec<i64> = rows.iter().map(|event| event.value).collect();
     if sorted {
@@ -120,12 +117,7 @@ fn values(
     });
 }
 
-fn marked(
-    key: &str,
-    mean: Mean,
-    cx: &mut WindowCtx<'_, bool>,
-    out: &mut Out<Marked>,
-) {
+fn marked(key: &str, mean: Mean, cx: &mut WindowCtx<'_, bool>, out: &mut Out<Marked>) {
     let (start, end) = bounds(cx.window());
     out.emit(MarkedRef {
         end,

@@ -9,6 +9,7 @@ struct Line {
     ts: Option<i64>,
     value: Option<i64>,
     watermark: Option<i64>,
+    seq: Option<i64>,
 }
 
 /// A record; also what is written of one that came too late.

@@ -10,8 +10,8 @@ pub(crate) struct Knobs {
     pub(crate) slide_ms: Duration,
     pub(crate) offset: Duration,
     pub(crate) gap: Duration,
-    pub(crate) count: usize,
-    pub(crate) slide: usize,
+    pub(crate) count: i64,
+    pub(crate) slide: i64,
     pub(crate) trigger: String,
     evictor: String,
     pub(crate) evict_after: bool,
@@ -107,7 +107,11 @@ mod tests {
     use super::*;
 
     fn knobs(more: &[(&str, &str)]) -> Result<Knobs> {
-        let all = [("assigner", "global"), ("function", "reduce"), ("output", "out")];
+        let all = [
+            ("assigner", "global"),
+            ("function", "reduce"),
+            ("output", "out"),
+        ];
         Knobs::read(&Params::new(all.iter().chain(more).copied()))
     }
 

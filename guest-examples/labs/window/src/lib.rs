@@ -2,8 +2,8 @@
 
 use pelton::prelude::*;
 use pelton::windows::{
-    EventTimeTrigger, GeneralWindowedStream, Trigger, afterwards, continuous, delta,
-    dynamic_session, every, global, keep_last, keep_near, keep_time, never, purging,
+    DefaultTrigger, GeneralWindowedStream, Trigger, afterwards, continuous, delta, dynamic_session,
+    every, global, keep_last, keep_near, keep_time, purging,
 };
 
 mod function;
@@ -15,6 +15,9 @@ use knobs::{Evicting, Knobs};
 
 /// Rows of a key in windows that fire when `G` says so.
 type Windowed<G> = GeneralWindowedStream<Event, Event, String, G>;
+
+/// Triggers that remember a number.
+type Counting = Box<dyn Trigger<Event, State = i64>>;
 
 static LATE: SideTag<Event> = SideTag::new("late");
 
@@ -34,7 +37,10 @@ pub fn lab_window(job: &mut Job, params: &Params) -> Result<()> {
         ),
         "session" => {
             let gap = positive(knobs.gap, "gap_ms")?;
-            by_trigger(records.window_by(dynamic_session(move |_: EventRef| gap)), &knobs)
+            by_trigger(
+                records.window_by(dynamic_session(move |_: EventRef| gap)),
+                &knobs,
+            )
         }
         "dynamic-session" => by_trigger(
             records.window_by(dynamic_session(|event: EventRef| millis(event.value))),
@@ -43,14 +49,14 @@ pub fn lab_window(job: &mut Job, params: &Params) -> Result<()> {
         "global" => by_trigger(records.window_by(global()), &knobs),
         "count-tumbling" => {
             knobs.only_counts()?;
-            function::write(records.count_window(knobs.count), &knobs)
+            let fires: Counting = Box::new(purging(every(knobs.count)));
+            function::write(records.window_by(global()).trigger(fires), &knobs)
         }
         "count-sliding" => {
             knobs.only_counts()?;
-            function::write(
-                records.count_window_sliding(knobs.count, knobs.slide),
-                &knobs,
-            )
+            let fires: Counting = Box::new(every(knobs.slide));
+            let windows = records.window_by(global()).trigger(fires);
+            function::write(windows.evictor(keep_last(knobs.count as usize)), &knobs)
         }
         other => Err(Error::new(format_args!("there is no assigner '{other}'"))),
     }
@@ -71,18 +77,24 @@ fn distance(a: EventRef<'_>, b: EventRef<'_>) -> f64 {
     a.value.abs_diff(b.value) as f64
 }
 
-fn by_trigger<G: Trigger<Event>>(windows: Windowed<G>, knobs: &Knobs) -> Result<()> {
+fn by_trigger(windows: Windowed<DefaultTrigger>, knobs: &Knobs) -> Result<()> {
     let (name, argument) = knobs.trigger();
+    let counting = |fires: Counting| fires;
     match (name, argument) {
         ("default", None) => by_evictor(windows, knobs),
-        ("event-time", None) => by_evictor(windows.trigger(EventTimeTrigger), knobs),
-        ("never", None) => by_evictor(windows.trigger(never()), knobs),
-        ("count", Some(n)) => by_evictor(windows.trigger(every(n as i64)), knobs),
+        ("event-time", None) => by_evictor(windows.trigger(DefaultTrigger::EventTime), knobs),
+        ("never", None) => by_evictor(windows.trigger(DefaultTrigger::Never), knobs),
+        ("count", Some(n)) => {
+            let fires = counting(Box::new(every(n as i64)));
+            by_evictor(windows.trigger(fires), knobs)
+        }
         ("purging-count", Some(n)) => {
-            by_evictor(windows.trigger(purging(every(n as i64))), knobs)
+            let fires = counting(Box::new(purging(every(n as i64))));
+            by_evictor(windows.trigger(fires), knobs)
         }
         ("continuous", Some(ms)) => {
-            by_evictor(windows.trigger(continuous(millis(ms as i64))), knobs)
+            let fires = counting(Box::new(continuous(millis(ms as i64))));
+            by_evictor(windows.trigger(fires), knobs)
         }
         ("delta", Some(x)) => by_evictor(windows.trigger(delta(x, distance)), knobs),
         _ => Err(Error::new(format_args!(

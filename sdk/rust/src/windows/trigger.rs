@@ -665,6 +665,49 @@ impl<V: Value, T: Trigger<V>> Trigger<V> for Purging<T> {
     }
 }
 
+/// Any trigger that remembers an `S`, chosen while the job is described.
+impl<V: Value, S: Value> Trigger<V> for Box<dyn Trigger<V, State = S>> {
+    type State = S;
+
+    fn sets_timers(&self) -> bool {
+        (**self).sets_timers()
+    }
+    fn on_element(
+        &self,
+        row: RefOf<'_, V>,
+        time: Timestamp,
+        window: Window,
+        cx: &mut TriggerCtx<'_, S>,
+    ) -> TriggerResult {
+        (**self).on_element(row, time, window, cx)
+    }
+    fn on_event_time(
+        &self,
+        time: Timestamp,
+        window: Window,
+        cx: &mut TriggerCtx<'_, S>,
+    ) -> TriggerResult {
+        (**self).on_event_time(time, window, cx)
+    }
+    fn on_processing_time(
+        &self,
+        time: Timestamp,
+        window: Window,
+        cx: &mut TriggerCtx<'_, S>,
+    ) -> TriggerResult {
+        (**self).on_processing_time(time, window, cx)
+    }
+    fn can_merge(&self) -> bool {
+        (**self).can_merge()
+    }
+    fn on_merge(&self, window: Window, merged: &mut [Merged<S>], cx: &mut TriggerCtx<'_, S>) {
+        (**self).on_merge(window, merged, cx);
+    }
+    fn clear(&self, window: Window, cx: &mut TriggerCtx<'_, S>) {
+        (**self).clear(window, cx);
+    }
+}
+
 impl<S: Value> Merged<S> {
     /// A copy of its state.
     #[must_use]
