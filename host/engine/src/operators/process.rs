@@ -108,7 +108,12 @@ impl ProcessOperator {
                 number: number as u32,
                 input: input.view.clone(),
                 outputs: outputs.clone(),
-                key: key.clone(),
+                // Calls by an input without a key pass none.
+                key: if input.key.is_empty() {
+                    Vec::new()
+                } else {
+                    key.clone()
+                },
                 states: spec.states.clone(),
                 accumulator: None,
             };
@@ -209,13 +214,9 @@ impl ProcessOperator {
             .with_kinds(part.kinds().map(|k| k.slice(0, done)))?;
         self.apply(way, reply, &parent, cx)?;
         if way == Way::Keyed {
-            let seen = self
-                .touched
-                .first_rows
-                .partition_point(|r| (*r as usize) < done);
-            let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
-            let slots = self.touched.slots.get(..seen).unwrap_or_default();
-            stores.keyed.forget(slots, &|slot| has_timer(timers, slot));
+            let is_done = |r: &u32| (*r as usize) < done;
+            let seen = self.touched.first_rows.partition_point(is_done);
+            self.forget(seen)?;
         }
         Ok(done)
     }
@@ -289,6 +290,14 @@ impl ProcessOperator {
         stores.check(self.event.bytes() + self.processing.bytes(), cx.limits)
     }
 
+    /// Forgets the first so many keys of the call, as far as nothing is left of them.
+    fn forget(&mut self, keys: usize) -> Result<()> {
+        let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
+        let slots = stores.slots.get(..keys).unwrap_or_default();
+        stores.keyed.forget(slots, &|slot| has_timer(timers, slot));
+        Ok(())
+    }
+
     /// Between calls: the state makes room, and drops what has expired.
     fn tidy(&mut self, cx: &Context<'_>) -> Result<()> {
         let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
@@ -314,24 +323,23 @@ impl ProcessOperator {
             u64::MAX
         };
         let mut calls = 0;
-        let done = loop {
+        loop {
             let timers = if processing_time {
                 &mut self.processing
             } else {
                 &mut self.event
             };
             if calls == calls_max {
-                break timers.first().is_none_or(|time| time > now);
+                return Ok(timers.first().is_none_or(|time| time > now));
             }
             let due = timers.take_due(now, BATCH_ROWS_MAX, set_below);
             if due.is_empty() {
-                break true;
+                return Ok(true);
             }
             self.fire_some(processing_time, &due, cx)?;
             self.tidy(cx)?;
             calls += 1;
-        };
-        Ok(done)
+        }
     }
 
     /// Fires event-time timers that the watermark has reached. Returns what is forwarded once none is left.
@@ -390,10 +398,7 @@ impl ProcessOperator {
             (!processing_time).then(|| times.get(..done).unwrap_or_default().to_vec().into());
         let parent = Batch::new(Vec::new(), done)?.with_times(times)?;
         self.apply(Way::Keyed, reply, &parent, cx)?;
-        let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
-        let slots = stores.slots.get(..done).unwrap_or_default();
-        stores.keyed.forget(slots, &|slot| has_timer(timers, slot));
-        Ok(())
+        self.forget(done)
     }
 }
 

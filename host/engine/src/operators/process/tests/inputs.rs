@@ -15,6 +15,8 @@ pub(super) struct Scripted<'a> {
     /// The input of each segment, and which segments were called.
     pub(super) segments: Vec<u32>,
     pub(super) called: Vec<u32>,
+    /// Key fields that each segment agreed on.
+    keys: Vec<usize>,
 }
 
 impl<'a> Scripted<'a> {
@@ -26,6 +28,7 @@ impl<'a> Scripted<'a> {
             timers: Box::new(|_, _| panic!("no timers")),
             segments: Vec::new(),
             called: Vec::new(),
+            keys: Vec::new(),
         }
     }
 }
@@ -33,6 +36,7 @@ impl<'a> Scripted<'a> {
 impl Functions for Scripted<'_> {
     fn prepare(&mut self, spec: &SegmentSpec) -> Result<Segment> {
         self.segments.push(spec.number);
+        self.keys.push(spec.key.len());
         Ok(Segment(self.segments.len() as u32 - 1))
     }
     fn process(
@@ -43,6 +47,7 @@ impl Functions for Scripted<'_> {
         state: &mut Lent,
     ) -> Result<KeyedReply> {
         self.called.push(self.segments[segment.0 as usize]);
+        assert_eq!(rows.keys.columns.len(), self.keys[segment.0 as usize]);
         (self.process)(rows, state)
     }
     fn on_timers(
