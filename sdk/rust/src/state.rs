@@ -29,6 +29,7 @@ mod list;
 mod list_map;
 mod lists;
 mod map;
+mod map_cells;
 mod maps;
 mod operator;
 mod value;
@@ -44,7 +45,7 @@ pub use value::ValueState;
 
 use fold::Fold;
 use lists::ListCells;
-use maps::MapCells;
+use map_cells::MapCells;
 use value::ValueCells;
 
 /// The states of a function, declared when it is made.

@@ -10,6 +10,8 @@ mod bad_functions;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bad_windows;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod components;
@@ -19,6 +21,8 @@ mod examples;
 mod faults;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod labs;
 #[cfg(test)]
 mod misbehaving;
 #[cfg(test)]
@@ -33,5 +37,7 @@ mod projects;
 mod running;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod state;
 
 fn main() {}

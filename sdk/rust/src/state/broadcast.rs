@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::map::reads;
-use super::maps::MapCells;
+use super::map_cells::MapCells;
 use crate::time::Timestamp;
 use crate::value::Value;
 use std::ops::Bound;

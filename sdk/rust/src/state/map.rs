@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use super::Ttl;
-use super::maps::MapCells;
+use super::map_cells::MapCells;
 use crate::value::Value;
 
 /// A map for each key. Putting and removing do not read it.

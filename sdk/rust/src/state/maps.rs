@@ -1,21 +1,15 @@
 //! Maps of a call: as the host has them, and what the call has put and removed since.
 //!
-//! Small maps are read whole, those of many keys at once; of large ones single entries, or page by page.
+//! An entry is known by its map key's encoding; what was read whole is entered when its key is first looked at.
 
-use std::cell::RefCell;
 use std::ops::Bound;
-use std::rc::Rc;
 
 use super::ahead::Ahead;
-use super::fetched::{Chunk, KEPT_BYTES, slot, slots};
+use super::fetched::{Chunk, KEPT_BYTES, slot};
 use super::index::Index;
-use super::lists::{CLEAR, PUT, REMOVE};
-use super::{Call, Cells, Spec, bytes_of};
-use crate::bindings::exports::pelton::job::function::StateChange;
 use crate::bindings::pelton::job::types::Slots;
-use crate::column::{Row, from_bytes, to_bytes};
-use crate::host;
-use crate::value::{BitsBuilder, ColumnBuilder, Value};
+use crate::column::Row;
+use crate::value::Value;
 
 /// Entries of a large map that are read at once.
 pub(super) const SCAN_ENTRIES: u32 = 1024;
@@ -26,17 +20,13 @@ const SCAN_BYTES: usize = 256 << 10;
 pub(super) fn may_go_on(rows: usize, bytes: usize) -> bool {
     rows >= SCAN_ENTRIES as usize || bytes >= SCAN_BYTES
 }
-/// What a map may have to be read whole.
-const WHOLE_BYTES: u64 = 4096;
-/// Stands for a map that has more.
-const TOO_MANY: u32 = u32::MAX;
 
 /// Bounds of map keys.
 pub(super) type Bounds<'a, K> = (Bound<<K as Value>::Ref<'a>>, Bound<<K as Value>::Ref<'a>>);
 
 /// What the host has of one key's map.
 #[derive(Clone, Copy, PartialEq)]
-enum Whole {
+pub(super) enum Whole {
     Unknown,
     /// It was read: from this row of this chunk on, so many entries; none of them is in the index.
     Here(u32, u32, u32),
@@ -48,7 +38,7 @@ enum Whole {
 
 /// What the host has under a map key.
 #[derive(Clone, Copy, PartialEq)]
-enum Base {
+pub(super) enum Base {
     Unknown,
     Absent,
     /// A row of a chunk.
@@ -56,38 +46,38 @@ enum Base {
 }
 
 /// What the call has done to an entry.
-enum Own<V> {
+pub(super) enum Own<V> {
     Nothing,
     Put(V),
     Removed,
 }
 
-struct Entry<K, V> {
+pub(super) struct Entry<K, V> {
     /// Where the map key is not in the chunk.
-    map_key: Option<K>,
-    base: Base,
-    own: Own<V>,
+    pub(super) map_key: Option<K>,
+    pub(super) base: Base,
+    pub(super) own: Own<V>,
 }
 
 /// Rows that were read: values, and for whole maps their map keys.
-struct Rows {
-    keys: Option<Chunk>,
-    values: Chunk,
+pub(super) struct Rows {
+    pub(super) keys: Option<Chunk>,
+    pub(super) values: Chunk,
 }
 
-struct Maps<K: Value, V: Value> {
-    ready: bool,
-    index: Index,
-    entries: Vec<Entry<K, V>>,
-    whole: Vec<Whole>,
+pub(super) struct Maps<K: Value, V: Value> {
+    pub(super) ready: bool,
+    pub(super) index: Index,
+    pub(super) entries: Vec<Entry<K, V>>,
+    pub(super) whole: Vec<Whole>,
     /// One for each key: all that the host has is gone.
-    cleared: Vec<bool>,
-    rows: Vec<Rows>,
-    kept: usize,
+    pub(super) cleared: Vec<bool>,
+    pub(super) rows: Vec<Rows>,
+    pub(super) kept: usize,
     /// Entries in the order of their first change.
-    changed: Vec<u32>,
-    ahead: Ahead,
-    scratch: Vec<u8>,
+    pub(super) changed: Vec<u32>,
+    pub(super) ahead: Ahead,
+    pub(super) scratch: Vec<u8>,
 }
 
 impl<K: Value, V: Value> Default for Maps<K, V> {
@@ -108,7 +98,7 @@ impl<K: Value, V: Value> Default for Maps<K, V> {
 }
 
 impl<K: Value, V: Value> Maps<K, V> {
-    fn reset(&mut self, keys: usize) {
+    pub(super) fn reset(&mut self, keys: usize) {
         self.index.reset(keys);
         self.entries.clear();
         self.whole.clear();
@@ -120,16 +110,21 @@ impl<K: Value, V: Value> Maps<K, V> {
         self.changed.clear();
     }
 
-    fn is_cleared(&self, key: usize) -> bool {
+    pub(super) fn is_cleared(&self, key: usize) -> bool {
         self.cleared.get(key) == Some(&true)
     }
 
-    fn whole(&self, key: usize) -> Whole {
+    pub(super) fn whole(&self, key: usize) -> Whole {
         self.whole.get(key).copied().unwrap_or(Whole::Indexed)
     }
 
     /// The entry of a map key, by its encoding in `scratch`.
-    fn enter(&mut self, key: usize, map_key: impl FnOnce() -> Option<K>, base: Base) -> usize {
+    pub(super) fn enter(
+        &mut self,
+        key: usize,
+        map_key: impl FnOnce() -> Option<K>,
+        base: Base,
+    ) -> usize {
         let (entry, is_new) = self.index.enter(key, &self.scratch);
         if is_new {
             self.entries.push(Entry {
@@ -145,17 +140,17 @@ impl<K: Value, V: Value> Maps<K, V> {
         entry
     }
 
-    fn encode(&mut self, map_key: K::Ref<'_>) {
+    pub(super) fn encode(&mut self, map_key: K::Ref<'_>) {
         self.scratch.clear();
         K::encode(map_key, &mut self.scratch);
     }
 
-    fn find(&self, key: usize) -> Option<(usize, &Entry<K, V>)> {
+    pub(super) fn find(&self, key: usize) -> Option<(usize, &Entry<K, V>)> {
         let number = self.index.find(key, &self.scratch)?;
         Some((number, self.entries.get(number)?))
     }
 
-    fn set(&mut self, key: usize, map_key: K::Ref<'_>, own: Own<V>) {
+    pub(super) fn set(&mut self, key: usize, map_key: K::Ref<'_>, own: Own<V>) {
         self.encode(map_key);
         let base = if self.is_cleared(key) {
             Base::Absent
@@ -174,7 +169,7 @@ impl<K: Value, V: Value> Maps<K, V> {
         }
     }
 
-    fn clear(&mut self, key: usize) {
+    pub(super) fn clear(&mut self, key: usize) {
         for number in self.index.under(key) {
             if let Some(entry) = self.entries.get_mut(number) {
                 entry.base = Base::Absent;
@@ -192,7 +187,7 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     /// Enters the entries of a map that was read whole.
-    fn index_whole(&mut self, key: usize) {
+    pub(super) fn index_whole(&mut self, key: usize) {
         let Whole::Here(chunk, start, len) = self.whole(key) else {
             return;
         };
@@ -217,7 +212,7 @@ impl<K: Value, V: Value> Maps<K, V> {
         }
     }
 
-    fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self) {
         if self.kept <= KEPT_BYTES {
             return;
         }
@@ -253,7 +248,7 @@ impl<K: Value, V: Value> Maps<K, V> {
         self.rows.clear();
     }
 
-    fn row_key(&self, chunk: u32, row: u32) -> Option<K> {
+    pub(super) fn row_key(&self, chunk: u32, row: u32) -> Option<K> {
         let keys = self.rows.get(chunk as usize)?.keys.as_ref()?;
         let reader = keys.reader::<K>()?;
         Some(K::own(K::read(
@@ -264,7 +259,11 @@ impl<K: Value, V: Value> Maps<K, V> {
 
     /// Looks at the value of an entry.
     #[inline]
-    fn value<R>(&self, entry: &Entry<K, V>, f: impl FnOnce(Option<V::Ref<'_>>) -> R) -> R {
+    pub(super) fn value<R>(
+        &self,
+        entry: &Entry<K, V>,
+        f: impl FnOnce(Option<V::Ref<'_>>) -> R,
+    ) -> R {
         match (&entry.own, entry.base) {
             (Own::Put(value), _) => f(Some(value.lend())),
             (Own::Nothing, Base::At(chunk, row)) => {
@@ -282,7 +281,11 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     /// Looks at the map key of an entry.
-    fn map_key<R>(&self, entry: &Entry<K, V>, f: impl FnOnce(K::Ref<'_>) -> R) -> Option<R> {
+    pub(super) fn map_key<R>(
+        &self,
+        entry: &Entry<K, V>,
+        f: impl FnOnce(K::Ref<'_>) -> R,
+    ) -> Option<R> {
         if let Some(map_key) = &entry.map_key {
             return Some(f(map_key.lend()));
         }
@@ -296,7 +299,11 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     /// Hands an entry to `f`, if it has a value; answers whether to go on.
-    fn show(&self, number: usize, f: &mut impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool) -> bool {
+    pub(super) fn show(
+        &self,
+        number: usize,
+        f: &mut impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool,
+    ) -> bool {
         let Some(entry) = self.entries.get(number) else {
             return true;
         };
@@ -305,7 +312,7 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     /// Whether the index says what is under a map key.
-    fn is_known(&self, key: usize, map_key: &[u8]) -> bool {
+    pub(super) fn is_known(&self, key: usize, map_key: &[u8]) -> bool {
         let number = self.index.find(key, map_key);
         number
             .and_then(|n| self.entries.get(n))
@@ -313,7 +320,7 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     /// The entries under a key that are in the index and have a value, ascending by map key.
-    fn present(&self, key: usize) -> Vec<u32> {
+    pub(super) fn present(&self, key: usize) -> Vec<u32> {
         let mut all: Vec<u32> = self
             .index
             .under(key)
@@ -335,234 +342,8 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 }
 
-/// The maps of a state.
-pub(super) struct MapCells<K: Value, V: Value> {
-    pub(super) spec: Rc<Spec>,
-    call: Rc<Call>,
-    of: RefCell<Maps<K, V>>,
-}
-
-impl<K: Value, V: Value> MapCells<K, V> {
-    pub(super) fn new(spec: Rc<Spec>, call: Rc<Call>) -> Self {
-        Self {
-            spec,
-            call,
-            of: RefCell::default(),
-        }
-    }
-
-    /// The key at hand; the first use in a call makes the state ready.
-    #[inline]
-    fn key(&self) -> usize {
-        let key = self.spec.key(&self.call);
-        let maps = &mut *self.of.borrow_mut();
-        if !std::mem::replace(&mut maps.ready, true) {
-            maps.reset(self.spec.keys(&self.call));
-        }
-        key
-    }
-
-    pub(super) fn with<R>(
-        &self,
-        map_key: K::Ref<'_>,
-        f: impl FnOnce(Option<V::Ref<'_>>) -> R,
-    ) -> R {
-        let key = self.key();
-        let found = {
-            let maps = &mut *self.of.borrow_mut();
-            maps.ahead.used();
-            self.look_up(maps, key, map_key)
-        };
-        let maps = self.of.borrow();
-        match found.and_then(|number| maps.entries.get(number)) {
-            Some(entry) => maps.value(entry, f),
-            None => f(None),
-        }
-    }
-
-    /// The entry of a map key, of which it is known what the host has; none: it has nothing.
-    fn look_up(&self, maps: &mut Maps<K, V>, key: usize, map_key: K::Ref<'_>) -> Option<usize> {
-        maps.encode(map_key);
-        if let Some((number, entry)) = maps.find(key)
-            && (!matches!(entry.own, Own::Nothing) || entry.base != Base::Unknown)
-        {
-            return Some(number);
-        }
-        if maps.whole(key) == Whole::Unknown {
-            self.fetch_whole(maps, key);
-        }
-        match maps.whole(key) {
-            Whole::Here(..) => {
-                maps.index_whole(key);
-                maps.encode(map_key);
-                maps.find(key).map(|(number, _)| number)
-            }
-            Whole::TooMany => Some(self.fetch_one(maps, key, map_key)),
-            Whole::Indexed | Whole::Unknown => None,
-        }
-    }
-
-    fn fetch_one(&self, maps: &mut Maps<K, V>, key: usize, map_key: K::Ref<'_>) -> usize {
-        maps.make_room();
-        let asked = slot::<K>(std::iter::once(map_key));
-        let answer = host::state::map_get_many(self.spec.number, &to_bytes([key as u32]), asked);
-        let values = Chunk::take::<V>(&self.spec, self.spec.answer(answer));
-        let base = if values.is_present(0) {
-            maps.kept += values.bytes();
-            maps.rows.push(Rows { keys: None, values });
-            Base::At((maps.rows.len() - 1) as u32, 0)
-        } else {
-            Base::Absent
-        };
-        maps.encode(map_key);
-        maps.enter(key, || Some(K::own(map_key)), base)
-    }
-
-    /// Reads the maps of this key and of those to come.
-    fn fetch_whole(&self, maps: &mut Maps<K, V>, key: usize) {
-        maps.make_room();
-        let most = maps.ahead.next();
-        let keys = maps.whole.iter().skip(key).take(most);
-        let end = key + keys.take_while(|w| **w == Whole::Unknown).count();
-        let ordinals = to_bytes((key..end).map(|o| o as u32));
-        let answer = host::state::map_entries_many(self.spec.number, &ordinals, WHOLE_BYTES);
-        let answer = self.spec.answer(answer);
-        let done = answer.done as usize;
-        let counts = self.spec.shipped(from_bytes::<u32>(&answer.counts, done));
-        let keys = Chunk::take::<K>(&self.spec, answer.keys);
-        let values = Chunk::take::<V>(&self.spec, answer.values);
-        let (rows, bytes) = (values.rows.min(keys.rows), keys.bytes() + values.bytes());
-        let chunk = maps.rows.len() as u32;
-        let mut start = 0;
-        for (whole, count) in maps.whole.iter_mut().skip(key).zip(counts.iter()) {
-            *whole = if count == TOO_MANY {
-                Whole::TooMany
-            } else {
-                start += count;
-                Whole::Here(chunk, start - count, count)
-            };
-        }
-        if done == 0 || start as usize > rows {
-            self.spec
-                .refuse("was answered with entries that are not there");
-        }
-        maps.rows.push(Rows {
-            keys: Some(keys),
-            values,
-        });
-        maps.kept += bytes;
-        maps.ahead.read(done, bytes);
-        // The read that asks counts, too.
-        maps.ahead.used();
-    }
-
-    pub(super) fn put(&self, map_key: K::Ref<'_>, value: V) {
-        let key = self.key();
-        let maps = &mut *self.of.borrow_mut();
-        let bytes = 16 + bytes_of::<V>(value.lend(), &mut maps.scratch);
-        maps.set(key, map_key, Own::Put(value));
-        let bytes = bytes + maps.scratch.len();
-        self.call.bytes.update(|b| b + bytes);
-    }
-
-    pub(super) fn remove(&self, map_key: K::Ref<'_>) {
-        let key = self.key();
-        let maps = &mut *self.of.borrow_mut();
-        maps.set(key, map_key, Own::Removed);
-        let bytes = 16 + maps.scratch.len();
-        self.call.bytes.update(|b| b + bytes);
-    }
-
-    pub(super) fn clear(&self) {
-        let key = self.key();
-        self.of.borrow_mut().clear(key);
-        self.call.bytes.update(|b| b + 16);
-    }
-
-    /// Hands the entries within bounds to `f`, ascending by the encoding of their map keys, until it says no.
-    pub(super) fn each(
-        &self,
-        bounds: &Bounds<'_, K>,
-        mut f: impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool,
-    ) {
-        let key = self.key();
-        let mut first = None;
-        {
-            let maps = &mut *self.of.borrow_mut();
-            maps.ahead.used();
-            if maps.whole(key) == Whole::Unknown {
-                self.fetch_whole(maps, key);
-            }
-            maps.index_whole(key);
-            if maps.whole(key) == Whole::TooMany {
-                first = match bounds.0 {
-                    Bound::Unbounded => None,
-                    Bound::Excluded(from) => Some(slot::<K>(std::iter::once(from))),
-                    // What is read alone is in the index then; the scan begins after it.
-                    Bound::Included(from) => {
-                        self.look_up(maps, key, from);
-                        Some(slot::<K>(std::iter::once(from)))
-                    }
-                };
-            }
-        }
-        let maps = self.of.borrow();
-        let range = in_range::<K>(bounds);
-        let own = maps.present(key);
-        let own = own.into_iter().map(|n| n as usize);
-        let mut own = own.filter(|n| range(maps.index.map_key(*n))).peekable();
-        if maps.whole(key) == Whole::TooMany {
-            let mut after = first;
-            loop {
-                let page = self.page(key, after.take());
-                // What is in the index stands for the host's entries of the same map keys.
-                let Some(entries) = page.readers::<K, V>() else {
-                    break;
-                };
-                for row in (0..page.values.rows).filter_map(|r| Row::below(r, page.values.rows)) {
-                    let map_key = K::read(&entries.0, row);
-                    let mut bytes = Vec::new();
-                    K::encode(map_key, &mut bytes);
-                    while let Some(n) = own.next_if(|n| maps.index.map_key(*n) < bytes.as_slice()) {
-                        if !maps.show(n, &mut f) {
-                            return;
-                        }
-                    }
-                    // Beyond the end, all of the index within bounds has been shown, too.
-                    if !range(&bytes) {
-                        return;
-                    }
-                    if !maps.is_known(key, &bytes) && !f(map_key, V::read(&entries.1, row)) {
-                        return;
-                    }
-                }
-                match page.last::<K>() {
-                    Some(last) => after = Some(last),
-                    None => break,
-                }
-            }
-        }
-        own.all(|n| maps.show(n, &mut f));
-    }
-
-    /// A page of a large map.
-    fn page(&self, key: usize, after: Option<Slots>) -> Rows {
-        let answer = host::state::map_scan(self.spec.number, key as u32, after, SCAN_ENTRIES);
-        let answer = self.spec.answer(answer);
-        let keys = Chunk::take::<K>(&self.spec, answer.keys);
-        let values = Chunk::take::<V>(&self.spec, answer.values);
-        if keys.rows != values.rows {
-            self.spec.refuse("was answered with entries without values");
-        }
-        Rows {
-            keys: Some(keys),
-            values,
-        }
-    }
-}
-
 impl Rows {
-    fn readers<K: Value, V: Value>(&self) -> Option<(K::Column<'_>, V::Column<'_>)> {
+    pub(super) fn readers<K: Value, V: Value>(&self) -> Option<(K::Column<'_>, V::Column<'_>)> {
         Some((
             self.keys.as_ref()?.reader::<K>()?,
             self.values.reader::<V>()?,
@@ -570,7 +351,7 @@ impl Rows {
     }
 
     /// The last map key of a page that need not be the last, after which the next begins.
-    fn last<K: Value>(&self) -> Option<Slots> {
+    pub(super) fn last<K: Value>(&self) -> Option<Slots> {
         let keys = self.keys.as_ref()?;
         if !may_go_on(keys.rows, keys.bytes() + self.values.bytes()) {
             return None;
@@ -603,64 +384,5 @@ pub(super) fn in_range<K: Value>(bounds: &Bounds<'_, K>) -> impl Fn(&[u8]) -> bo
             Bound::Unbounded => true,
         };
         from && to
-    }
-}
-
-impl<K: Value, V: Value> Cells for MapCells<K, V> {
-    fn begin(&self) {
-        self.of.borrow_mut().ready = false;
-    }
-
-    fn changes(&self) -> Option<StateChange> {
-        let maps = &mut *self.of.borrow_mut();
-        if !std::mem::take(&mut maps.ready) {
-            return None;
-        }
-        let (mut changes, mut ordinals) = (Vec::new(), Vec::new());
-        let (mut keys, mut values) = (K::Builder::default(), V::Builder::default());
-        let mut present = BitsBuilder::default();
-        for (key, _) in (0u32..).zip(&maps.cleared).filter(|(_, c)| **c) {
-            changes.push(CLEAR);
-            ordinals.push(key);
-            keys.push_default();
-            present.push(false);
-        }
-        let clears = changes.len();
-        let mut puts = 0;
-        for number in std::mem::take(&mut maps.changed) {
-            let number = number as usize;
-            let Some(entry) = maps.entries.get(number) else {
-                continue;
-            };
-            let change = match &entry.own {
-                Own::Put(value) => {
-                    V::push(&mut values, value.lend());
-                    puts += 1;
-                    PUT
-                }
-                // Nothing is there to be removed.
-                _ if entry.base == Base::Absent => continue,
-                _ => REMOVE,
-            };
-            changes.push(change);
-            ordinals.push(maps.index.key(number));
-            if let Some(map_key) = &entry.map_key {
-                K::push(&mut keys, map_key.lend());
-            }
-            present.push(true);
-        }
-        if changes.is_empty() {
-            return None;
-        }
-        let rows = changes.len() as u32;
-        let present = (clears > 0).then(|| present.take());
-        Some(StateChange {
-            state: self.spec.number,
-            marks: Vec::new(),
-            changes,
-            ordinals: to_bytes(ordinals),
-            map_keys: Some(slots::<K>(&mut keys, rows, present)),
-            values: slots::<V>(&mut values, puts, None),
-        })
     }
 }
