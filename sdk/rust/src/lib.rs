@@ -81,14 +81,15 @@ pub use state::{
     OperatorListState, ReducingState, States, Ttl, ValueState,
 };
 pub use stream::{
-    BroadcastProcess, BroadcastStreams, Changes, CoProcess, ConnectedStreams, Keep, KeyedProcess,
+    BroadcastProcess, BroadcastStreams, Changes, CoProcess, ConnectedStreams, IntervalJoin, JoinCtx,
+    Keep, KeyedProcess,
     KeyedStream, KeyedTable, Order, Process, Stream, TableAggregate, WatermarkStrategy, asc,
     bounded, desc, monotonous,
 };
 pub use time::{Date, Decimal, Duration, Timestamp, days, hours, millis, minutes, seconds};
 pub use unique::UniqueSketch;
 pub use value::{ListRef, Schema};
-pub use window::{WindowColumns, WindowedStream, Windows, sliding, tumbling};
+pub use window::{WindowColumns, WindowedStream, Windows, session, sliding, tumbling};
 
 /// What a job needs, by one `use`.
 pub mod prelude {
@@ -98,7 +99,7 @@ pub mod prelude {
         KeyedProcess, KeyedStream, ListMapState, ListRef, ListState, MapState, Open,
         OperatorListState, Out, Params, Process, Record, ReducingState, RefOf, Result, RowKind,
         SideTag, Slot, States, Stream, TableAggregate, Timestamp, Ttl, ValueState, Window, asc, blackhole, bounded, days, desc,
-        files, generator, hours, log, millis, minutes, monotonous, print, seconds, sliding, tumbling, windows,
+        files, generator, hours, log, millis, minutes, monotonous, print, seconds, session, sliding, tumbling, windows,
     };
 }
 

@@ -22,6 +22,7 @@ use crate::value::{Schema, top_field, top_fields};
 
 mod connect;
 mod dedup;
+mod interval;
 mod keys;
 mod partition;
 mod rolling;
@@ -33,6 +34,7 @@ pub use connect::{
 };
 pub(crate) use keys::add_keyed;
 pub use dedup::Keep;
+pub use interval::{IntervalJoin, JoinCtx};
 pub use keys::{KeyedProcess, KeyedStream};
 pub use table::{Changes, KeyedTable, TableAggregate};
 pub use top_n::{Order, asc, desc};

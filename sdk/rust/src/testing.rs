@@ -80,16 +80,24 @@ impl<I: Record, O: Record> Harness<I, O> {
     /// As [`new`](Self::new), with parameters of the job. Errors: the functions cannot be opened, or a harness cannot
     /// run what lies between the streams.
     pub fn try_new(params: &Params, f: impl FnOnce(Stream<I>) -> Stream<O>) -> Result<Self> {
-        Self::open(params, 1, u64::MAX, |job| {
+        Self::open(params, 1, u64::MAX, false, |job| {
             f(job.source::<I>("input", blackhole()))
         })
+    }
+
+    /// A harness in batch mode: functions emit final results only, once the watermark is the greatest time.
+    #[track_caller]
+    pub fn batch(f: impl FnOnce(Stream<I>) -> Stream<O>) -> Self {
+        let source = |job: &mut Job| f(job.source::<I>("input", blackhole()));
+        let opened = Self::open(&Params::default(), 1, u64::MAX, true, source);
+        opened.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A harness whose calls stop at a prefix of their rows when they have made so many bytes.
     #[cfg(test)]
     pub(crate) fn within(budget: u64, f: impl FnOnce(Stream<I>) -> Stream<O>) -> Self {
         let source = |job: &mut Job| f(job.source::<I>("input", blackhole()));
-        Self::open(&Params::default(), 1, budget, source).unwrap_or_else(|e| panic!("{e}"))
+        Self::open(&Params::default(), 1, budget, false, source).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A harness around what `f` makes of the first so many operators, which are sources.
@@ -97,6 +105,7 @@ impl<I: Record, O: Record> Harness<I, O> {
         params: &Params,
         sources: usize,
         output_budget: u64,
+        batch: bool,
         f: impl FnOnce(&mut Job) -> Stream<O>,
     ) -> Result<Self> {
         host::forget();
@@ -110,7 +119,7 @@ impl<I: Record, O: Record> Harness<I, O> {
             task: 0,
             parallelism: 1,
             output_budget,
-            batch: false,
+            batch,
         };
         let build = |job: &mut Job, _: &Params| {
             let output = f(job);

@@ -7,11 +7,14 @@ use crate::runtime::{Batch, Column, Instance, Output};
 use crate::value::Value;
 
 mod connected;
+mod general_windows;
+mod interval;
 mod keyed;
 mod records;
 mod rolling;
 mod segments;
 mod states;
+mod tables;
 mod windows;
 
 pub(crate) const AT: Moment = Moment {

@@ -157,6 +157,9 @@ where
 {
     #[inline]
     fn row(&self, key: K::Ref<'_>, row: RefOf<'_, T>, cx: &mut Ctx, out: &mut Out<O>) {
+        if !cx.kind().is_addition() {
+            return out.fail("its input takes rows back: use .table(), whose results follow");
+        }
         let (is_first, next) = self
             .state
             .with(|former| (former.is_none(), self.of.next(former, row)));

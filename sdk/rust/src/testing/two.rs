@@ -32,7 +32,7 @@ impl<L: Record, R: Record, O: Record> TwoInputs<L, R, O> {
         params: &Params,
         f: impl FnOnce(Stream<L>, Stream<R>) -> Stream<O>,
     ) -> Result<Self> {
-        let harness = Harness::open(params, 2, u64::MAX, |job| {
+        let harness = Harness::open(params, 2, u64::MAX, false, |job| {
             let left = job.source::<L>("left", blackhole());
             let right = job.source::<R>("right", blackhole());
             f(left, right)
