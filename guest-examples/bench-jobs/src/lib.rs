@@ -7,6 +7,7 @@ use pelton::prelude::*;
 mod keyed;
 mod kinds;
 mod stateless;
+mod windows;
 
 /// A bid of the generator.
 #[derive(Record, Default)]
@@ -30,7 +31,7 @@ pub struct Number {
 }
 
 /// The jobs by name.
-pub const JOBS: [&str; 12] = [
+pub const JOBS: [&str; 18] = [
     "mapfilter",
     "counter",
     "window",
@@ -43,6 +44,12 @@ pub const JOBS: [&str; 12] = [
     "kind-list",
     "kind-map-state",
     "kind-aggregate",
+    "tumbling",
+    "sliding",
+    "two-phase",
+    "session",
+    "session-aggregate",
+    "two-phase-aggregate",
 ];
 
 /// Builds the dataflow of the job that the parameters ask for.
@@ -71,6 +78,12 @@ pub fn bench_jobs(job: &mut Job, params: &Params) -> Result<()> {
         "kind-list" => to(kinds::list(bids(job, params)?), output),
         "kind-map-state" => to(kinds::map_state(bids(job, params)?), output),
         "kind-aggregate" => to(kinds::aggregate(bids(job, params)?), output),
+        "tumbling" => to(windows::tumbling_minute(bids(job, params)?), output),
+        "sliding" => to(windows::sliding_minute(bids(job, params)?), output),
+        "two-phase" => to(windows::two_phase_minute(bids(job, params)?), output),
+        "session" => to(windows::sessions(bids(job, params)?), output),
+        "session-aggregate" => to(windows::own_sessions(bids(job, params)?), output),
+        "two-phase-aggregate" => to(windows::own_two_phase(bids(job, params)?), output),
         other => {
             let known = JOBS.join(", ");
             return Err(Error::new(format!(
@@ -93,7 +106,7 @@ fn bids(job: &mut Job, params: &Params) -> Result<Stream<Bid>> {
         with_options(
             connector,
             params,
-            &["all_columns", "preload", "rate", "seed"],
+            &["all_columns", "preload", "rate", "seed", "step_us"],
         ),
     ))
 }
