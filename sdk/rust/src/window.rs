@@ -1,11 +1,11 @@
-//! Event-time windows over keyed streams.
+//! Event-time windows over keyed streams, as the host makes them.
 
 use std::marker::PhantomData;
 
 use crate::bindings::exports::pelton::job::graph::{
     Assigner, Body, Window as WitWindow, WindowFunction, WindowValue,
 };
-use crate::draft::{self, End, Shared};
+use crate::draft::{self, End, Make, Shared};
 use crate::function::aggregate::{Aggregate, AggregateFunction, Windowed};
 use crate::function::{Function, Open, Port, SideTag};
 use crate::key::Key;
@@ -14,12 +14,16 @@ use crate::stream::{KeyedStream, Stream};
 use crate::time::Duration;
 use crate::value::{Schema, Value, top_field, top_fields};
 
+mod two_phase;
+
 /// How rows are put into windows.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
+    /// Of a session: the gap.
     size: i64,
     slide: Option<i64>,
     offset: i64,
+    session: bool,
 }
 
 /// Windows of this size, one after the other, aligned to the epoch.
@@ -29,6 +33,7 @@ pub fn tumbling(size: Duration) -> Windows {
         size: size.millis(),
         slide: None,
         offset: 0,
+        session: false,
     }
 }
 
@@ -39,6 +44,19 @@ pub fn sliding(size: Duration, slide: Duration) -> Windows {
         size: size.millis(),
         slide: Some(slide.millis()),
         offset: 0,
+        session: false,
+    }
+}
+
+/// Windows that grow with the rows of their key, and end when no row has come for `gap`: rows that are at most `gap`
+/// apart are in one. They have no offset.
+#[must_use]
+pub fn session(gap: Duration) -> Windows {
+    Windows {
+        size: gap.millis(),
+        slide: None,
+        offset: 0,
+        session: true,
     }
 }
 
@@ -50,8 +68,13 @@ impl Windows {
         self
     }
 
+    pub(crate) fn is_session(self) -> bool {
+        self.session
+    }
+
     pub(crate) fn assigner(self) -> Assigner {
         match self.slide {
+            _ if self.session => Assigner::Session(self.size),
             None => Assigner::Tumbling((self.size, self.offset)),
             Some(slide) => Assigner::Sliding((self.size, slide, self.offset)),
         }
@@ -66,6 +89,7 @@ pub struct WindowedStream<T: Record, V: Record, K: Key> {
     pub(crate) windows: Windows,
     pub(crate) lateness: Duration,
     pub(crate) late: Option<Port>,
+    pub(crate) two_phase: bool,
     of: PhantomData<fn() -> (T, V, K)>,
 }
 
@@ -80,12 +104,22 @@ impl<T: Record, V: Record, K: Key> KeyedStream<T, V, K> {
             windows,
             lateness: Duration(0),
             late: None,
+            two_phase: false,
             of: PhantomData,
         }
     }
 }
 
 impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
+    /// Each task combines the rows of a batch by key and part of a window before they are exchanged, so that a key with
+    /// most of the rows does not burden one task. For tumbling and sliding windows with aggregates that merge; late rows
+    /// are counted as combined, and cannot go to a side output.
+    #[must_use]
+    pub fn two_phase(mut self) -> Self {
+        self.two_phase = true;
+        self
+    }
+
     /// Rows that are behind the watermark by up to this still count: their window fires again.
     #[must_use]
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
@@ -129,12 +163,17 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
             self.draft.borrow_mut().fail(message);
             Vec::new()
         });
-        self.add(name, |_| draft::columns(values))
+        if self.two_phase {
+            return self.native_in_two(name, &values);
+        }
+        let ends = self.ends.clone();
+        self.add(name, ends, |_| draft::columns(values))
     }
 
     fn add<U: Record>(
         self,
         name: &str,
+        ends: Vec<End>,
         function: impl FnOnce(&mut draft::Draft) -> WindowFunction,
     ) -> Stream<U> {
         let mut d = self.draft.borrow_mut();
@@ -150,7 +189,10 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
         if let Some(port) = self.late {
             d.side(operator, port, T::schema());
         }
-        d.connect(&self.ends, operator);
+        d.connect(&ends, operator);
+        if self.windows.session && self.windows.offset != 0 {
+            d.fail(format!("'{name}': sessions have no offset"));
+        }
         drop(d);
         Stream::of(self.draft, operator)
     }
@@ -219,19 +261,25 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
     where
         A: Aggregate<In = V, Key = K>,
     {
-        let make = move |open: &Open| {
-            let function =
-                Box::new(AggregateFunction::new(aggregate, open.ports())) as Box<dyn Windowed>;
-            Ok(Function::Aggregate {
-                view: V::schema(),
-                function,
-            })
-        };
-        self.add(name, |d| {
-            let function = d.function(Box::new(make));
+        if self.two_phase {
+            return self.aggregate_in_two(name, aggregate);
+        }
+        let make = make_aggregate(aggregate, V::schema());
+        let ends = self.ends.clone();
+        self.add(name, ends, |d| {
+            let function = d.function(make);
             draft::aggregate(function, V::schema(), A::Acc::row_schema(), A::HAS_MERGE)
         })
     }
+}
+
+/// `view` is what the host ships of each row.
+fn make_aggregate<A: Aggregate>(aggregate: A, view: Schema) -> Make {
+    Box::new(move |open: &Open| {
+        let function =
+            Box::new(AggregateFunction::new(aggregate, open.ports())) as Box<dyn Windowed>;
+        Ok(Function::Aggregate { view, function })
+    })
 }
 
 /// Says what each field of a window's result is.

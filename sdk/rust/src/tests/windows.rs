@@ -279,3 +279,131 @@ fn an_aggregate_is_tested_alone() {
         }]
     );
 }
+
+#[derive(Record, Clone, Debug, PartialEq)]
+struct Told {
+    word: String,
+    num: i64,
+    mean: f64,
+    least: i64,
+}
+
+fn bodies(job: fn(crate::WindowedStream<Word, Word, String>)) -> Result<Vec<(String, Body)>> {
+    let graph = describe(
+        "x",
+        move |j: &mut Job, _: &Params| {
+            job(words(j).key_by(Word::WORD).window(tumbling(seconds(1))));
+            Ok(())
+        },
+        &[],
+    );
+    let graph = graph.map_err(|f| Error::new(f.message))?;
+    let operators = graph.operators.into_iter();
+    Ok(operators.map(|o| (o.name, o.body)).collect())
+}
+
+fn values(function: &WindowFunction) -> Vec<(&str, WindowValue)> {
+    let WindowFunction::Columns(columns) = function else {
+        panic!("columns")
+    };
+    let one = |c: &'_ crate::bindings::exports::pelton::job::graph::WindowColumn| c.value.clone();
+    columns.iter().map(|c| (c.name.as_str(), one(c))).collect()
+}
+
+#[test]
+fn two_phases_combine_before_the_exchange() {
+    let found = bodies(|w| {
+        w.two_phase()
+            .columns::<Told>("told", |w| {
+                w.key(Told::WORD)
+                    .count(Told::NUM)
+                    .avg(Told::MEAN, Word::N)
+                    .min(Told::LEAST, Word::N);
+            })
+            .sink("x", print());
+    })
+    .unwrap();
+    let [
+        ..,
+        (first, Body::Combine(above)),
+        (second, Body::Window(below)),
+        _,
+    ] = found.as_slice()
+    else {
+        panic!("a combine and a window")
+    };
+    assert_eq!((first.as_str(), second.as_str()), ("told combine", "told"));
+    let n = || "n".to_owned();
+    let named = |name: &str| name.to_owned();
+    assert_eq!(
+        values(&above.function),
+        [
+            ("word", WindowValue::Key("word".into())),
+            ("__1", WindowValue::Count),
+            ("__2", WindowValue::Sum(n())),
+            ("__3", WindowValue::Count),
+            ("__4", WindowValue::Min(n())),
+        ]
+    );
+    assert_eq!(
+        values(&below.function),
+        [
+            ("word", WindowValue::Key("word".into())),
+            ("num", WindowValue::Sum(named("__1"))),
+            ("mean", WindowValue::Ratio((named("__2"), named("__3")))),
+            ("least", WindowValue::Min(named("__4"))),
+        ]
+    );
+}
+
+#[test]
+fn a_users_aggregate_takes_in_what_was_combined() {
+    let found = bodies(|w| {
+        let told = w.two_phase().aggregate("top", TopWords);
+        told.sink("x", print());
+    })
+    .unwrap();
+    let [.., (_, Body::Combine(above)), (_, Body::Window(below)), _] = found.as_slice() else {
+        panic!("a combine and a window")
+    };
+    let (WindowFunction::Aggregate(above), WindowFunction::Aggregate(below)) =
+        (&above.function, &below.function)
+    else {
+        panic!("users' aggregates")
+    };
+    assert!(!above.combined && below.combined);
+    assert_eq!(above.accumulator, below.accumulator);
+    assert_eq!(below.view, below.accumulator);
+    assert_ne!(above.function, below.function);
+}
+
+#[test]
+fn two_phases_that_cannot_be_are_refused() {
+    let refused =
+        |job: fn(crate::WindowedStream<Word, Word, String>)| bodies(job).unwrap_err().to_string();
+    let late = refused(|w| {
+        w.late_to(&LATE)
+            .two_phase()
+            .sum("sum", Word::N)
+            .sink("x", print());
+    });
+    assert!(late.contains("cannot go to .late_to(..)"), "{late}");
+    let sessions = describe(
+        "x",
+        |job: &mut Job, _: &Params| {
+            let words = words(job).key_by(Word::WORD);
+            words
+                .window(session(seconds(1)))
+                .two_phase()
+                .sum("sum", Word::N)
+                .sink("x", print());
+            Ok(())
+        },
+        &[],
+    );
+    let sessions = sessions.unwrap_err().message;
+    assert!(
+        sessions.starts_with("'sum': sessions have no parts"),
+        "{sessions}"
+    );
+}

@@ -123,7 +123,7 @@ impl<T: Record, V: Record, K: Key> WindowedStream<T, V, K> {
     }
 
     /// The job is refused.
-    fn refused<O: Record>(self, name: &str, why: &str) -> Stream<O> {
+    pub(crate) fn refused<O: Record>(self, name: &str, why: &str) -> Stream<O> {
         self.draft.borrow_mut().fail(format!("'{name}': {why}"));
         let operator = self.ends.first().map_or(0, |end| end.operator);
         Stream::of(self.draft, operator)
