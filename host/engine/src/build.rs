@@ -1,6 +1,7 @@
 //! From a task's specification to the task: makes its operators, joins them, fuses what can be fused.
 //! Needs: everything else in this crate. What comes from outside (connectors, functions, channels) is passed in.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::operators::transform::{Member, TransformOperator};
 use crate::operators::window;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
+use crate::splits::{Alignment, Splits};
 use crate::state::StateBackend;
 use crate::task::{Gate, Head, Task};
 
@@ -47,6 +49,8 @@ pub struct JobParts<'a> {
     pub backend: &'a dyn StateBackend,
     /// Whether it runs as a batch: no watermark before the end, final results only.
     pub batch: bool,
+    /// The splits that stay together.
+    pub alignment: Arc<Alignment>,
 }
 
 /// What one task gets of its own.
@@ -122,6 +126,7 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
         job,
         spec,
         runs: &runs,
+        splits: RefCell::default(),
     };
     let mut nodes = Vec::new();
     let mut heads = Vec::new();
@@ -155,10 +160,11 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
     }
     let entries = builder.join(&mut nodes)?;
     let gates = gates(parts.gates, &entries)?;
+    let splits = builder.splits.take().into_values().collect();
     let functions = parts.functions.unwrap_or_else(|| Box::new(NoFunctions));
     Ok(Task::new(
         Chain::new(nodes, exits),
-        heads,
+        (heads, splits),
         gates,
         functions,
         job.limits.clone(),
@@ -206,6 +212,8 @@ struct Builder<'a> {
     job: &'a JobParts<'a>,
     spec: &'a TaskSpec,
     runs: &'a [Vec<OperatorId>],
+    /// Those of the sources of the chain, and for operators that make watermarks without a source above, one of their own.
+    splits: RefCell<BTreeMap<OperatorId, Arc<Splits>>>,
 }
 
 impl Builder<'_> {
@@ -291,8 +299,14 @@ impl Builder<'_> {
                     .get(&first)
                     .ok_or_else(|| Error::bug("a source that was not opened"))?;
                 let reader = source.reader(self.spec.task.index, self.spec.parallelism)?;
+                let names = reader.splits();
                 heads.push(Head {
                     node: index,
+                    paused: match names.len() {
+                        0 | 1 => Vec::new(),
+                        several => vec![false; several],
+                    },
+                    splits: self.splits_of(first, names),
                     reader,
                     metrics: Arc::clone(&metrics),
                 });
@@ -311,12 +325,19 @@ impl Builder<'_> {
                     &c.schema,
                 )?))
             }
-            Body::Timestamps(t) => Some(Box::new(TimestampsOperator::new(
-                t,
-                self.input(first, 0)?,
-                self.output(first)?,
-                self.job.batch,
-            )?)),
+            Body::Timestamps(t) => {
+                let operator = TimestampsOperator::new(
+                    t,
+                    self.input(first, 0)?,
+                    self.output(first)?,
+                    self.splits_above(first),
+                    &self.job.alignment,
+                    self.job.batch,
+                )?;
+                // Set once: counters belong to one task.
+                let _ = metrics.splits.set(operator.watch());
+                Some(Box::new(operator))
+            }
             Body::Select(s) => Some(Box::new(SelectOperator::new(
                 s,
                 self.input(first, 0)?,
@@ -365,6 +386,31 @@ impl Builder<'_> {
             channels: Vec::new(),
             targets: Vec::new(),
         })
+    }
+
+    fn splits_of(&self, id: OperatorId, names: Vec<String>) -> Arc<Splits> {
+        let mut all = self.splits.borrow_mut();
+        Arc::clone(all.entry(id).or_insert_with(|| Splits::new(names)))
+    }
+
+    /// The splits of the source above an operator in this chain, if no watermarks are made in between; else one.
+    fn splits_above(&self, id: OperatorId) -> Arc<Splits> {
+        let graph = self.job.graph;
+        let mut at = id;
+        while let Some(edge) = graph.edges_into(at).next() {
+            at = edge.source.0;
+            match graph.operator(at).map(|op| &op.body) {
+                Some(Body::Source(_)) => {
+                    if let Some(splits) = self.splits.borrow().get(&at) {
+                        return Arc::clone(splits);
+                    }
+                }
+                None | Some(Body::Timestamps(_)) => break,
+                Some(_) if self.spec.operators.contains(&at) => {}
+                Some(_) => break,
+            }
+        }
+        self.splits_of(id, vec![String::new()])
     }
 
     /// The node that holds an operator.

@@ -29,6 +29,25 @@ pub trait SourceReader: Send {
     /// Rows of two splits never share a batch, unless the source merges them by event time. Errors name file, line and column where there are such.
     fn poll(&mut self, now: Monotonic, rows_max: usize) -> Result<Poll>;
 
+    /// The names of its splits, each of which has a watermark of its own; the same for as long as the reader lives. One,
+    /// unless the source has several that this reader reads at once.
+    fn splits(&self) -> Vec<String> {
+        vec![String::new()]
+    }
+
+    /// Which split the rows of the last poll come from.
+    fn split(&self) -> usize {
+        0
+    }
+
+    /// Whether nothing comes of a split any more.
+    fn has_ended(&self, _split: usize) -> bool {
+        false
+    }
+
+    /// A split is not to be read, or is again. Only asked of readers of several splits, and never of all at once.
+    fn pause(&mut self, _split: usize, _paused: bool) {}
+
     /// What was read so far.
     fn progress(&self) -> SourceProgress;
 

@@ -10,6 +10,7 @@ pub mod function;
 pub mod operator;
 pub mod operators;
 pub mod shuffle;
+pub mod splits;
 pub mod state;
 pub mod task;
 pub mod timer;

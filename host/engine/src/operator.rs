@@ -1,7 +1,7 @@
 //! The contract of operators: what the chain calls, and what they may do in a call.
 //! Needs: model, state, timer, function. Each operator is one file in [`operators`](crate::operators).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use pelton_model::Result;
@@ -12,6 +12,7 @@ use pelton_model::time::{Monotonic, ProcessingTime};
 use pelton_model::watermark::Watermark;
 
 use crate::function::{Functions, Moment};
+use crate::splits::SplitWatch;
 
 /// One step of a chain. Composed, never inherited: an operator *has* state, timers and output.
 pub trait Operator: Send {
@@ -151,6 +152,10 @@ pub struct OperatorMetrics {
     pub watermark: AtomicI64,
     /// Keys or accumulators held.
     pub state_entries: AtomicU64,
+    /// Watermarks of a generator that went back, and were passed over.
+    pub watermarks_back: AtomicU64,
+    /// Of an operator that makes watermarks: what it makes them of.
+    pub splits: OnceLock<Arc<SplitWatch>>,
 }
 
 impl OperatorMetrics {

@@ -15,6 +15,7 @@ use crate::connector::{Poll, SourceProgress, SourceReader};
 use crate::function::{Functions, UserMetric};
 use crate::operator::OperatorMetrics;
 use crate::shuffle::Receiver;
+use crate::splits::Splits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,6 +23,8 @@ use std::sync::atomic::Ordering;
 const ELEMENTS_A_STEP: usize = 16;
 /// What was handed to a sink or an exchange stays unflushed for at most so long under load.
 const FLUSH_MS: u64 = 10;
+/// Where all splits are paused, they are looked at again after so long.
+const PAUSE_MS: u64 = 5;
 
 /// A source in a chain.
 pub struct Head {
@@ -29,6 +32,10 @@ pub struct Head {
     pub node: usize,
     /// What it reads.
     pub reader: Box<dyn SourceReader>,
+    /// Its splits, as others see them.
+    pub splits: Arc<Splits>,
+    /// Of several splits, those of which the reader knows that they are paused.
+    pub paused: Vec<bool>,
     /// Its counters.
     pub metrics: Arc<OperatorMetrics>,
 }
@@ -39,6 +46,27 @@ pub struct Gate {
     pub entries: Vec<Entry>,
     /// Where they come from.
     pub receiver: Box<dyn Receiver>,
+}
+
+impl Head {
+    /// Readers of several splits are told which ones not to read.
+    fn tell_paused(&mut self) {
+        for split in 0..self.paused.len() {
+            let wanted = self.splits.is_paused(split);
+            if let Some(told) = self.paused.get_mut(split).filter(|told| **told != wanted) {
+                *told = wanted;
+                self.reader.pause(split, wanted);
+            }
+        }
+    }
+
+    fn tell_ended(&self) {
+        for split in 0..self.paused.len() {
+            if self.reader.has_ended(split) {
+                self.splits.end(split);
+            }
+        }
+    }
 }
 
 /// What a task says after a step.
@@ -61,6 +89,8 @@ pub enum Step {
 pub struct Task {
     chain: Chain,
     heads: Vec<(Head, HeadState)>,
+    /// Splits of sources, and what stands for them where there is no source.
+    splits: Vec<Arc<Splits>>,
     /// Each with the number of its channels that have not ended.
     gates: Vec<(Gate, usize)>,
     functions: Box<dyn Functions>,
@@ -85,7 +115,7 @@ impl Task {
     #[must_use]
     pub fn new(
         chain: Chain,
-        heads: Vec<Head>,
+        (heads, splits): (Vec<Head>, Vec<Arc<Splits>>),
         gates: Vec<Gate>,
         functions: Box<dyn Functions>,
         limits: Limits,
@@ -93,6 +123,7 @@ impl Task {
     ) -> Self {
         Self {
             chain,
+            splits,
             heads: heads.into_iter().map(|h| (h, HeadState::Active)).collect(),
             gates: gates
                 .into_iter()
@@ -124,11 +155,13 @@ impl Task {
             self.chain.open(&mut around)?;
         }
         if !self.chain.has_room() {
+            self.splits.iter().for_each(|s| s.block(monotonic));
             return Ok(Step::Waiting {
                 until: None,
                 wall: None,
             });
         }
+        self.splits.iter().for_each(|s| s.unblock(monotonic));
         let mut worked = self.chain.is_busy();
         if !worked {
             worked |= self.take_elements(now, monotonic)?;
@@ -257,13 +290,20 @@ impl Task {
                 HeadState::Later(at) if at > monotonic => continue,
                 _ => {}
             }
+            if head.splits.all_paused() {
+                *state = HeadState::Later(monotonic.plus_ms(PAUSE_MS));
+                continue;
+            }
+            head.tell_paused();
             let poll = head.reader.poll(monotonic, self.batch_rows);
+            head.tell_ended();
             head.metrics
                 .skipped
                 .store(head.reader.progress().skipped, Ordering::Relaxed);
             match poll.map_err(|e| self.chain.named(head.node, e))? {
                 Poll::Rows(batch) => {
                     *state = HeadState::Active;
+                    head.splits.enter(head.reader.split());
                     let node = head.node;
                     let mut around = Surroundings {
                         functions: self.functions.as_mut(),

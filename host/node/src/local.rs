@@ -89,7 +89,9 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         batch_rows: job.batch_rows,
         backend: job.state.backend(),
         batch: job.batch,
+        alignment: Arc::default(),
     };
+    let began = pool.now();
     for (index, spec) in job.plan.tasks.iter().enumerate() {
         let counters: BTreeMap<_, _> = spec
             .operators
@@ -110,6 +112,8 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
                 gates,
             },
         )?;
+        let watches = counters.values().filter_map(|m| m.splits.get());
+        watches.for_each(|w| w.begin(began));
         pool.put(index, made);
         metrics.push((spec.task, counters));
     }

@@ -8,6 +8,7 @@ use pelton_model::schema::{DataType, Field, Schema};
 use super::*;
 use crate::operator::NoFunctions;
 use crate::operators::timestamps::TimestampsOperator;
+use crate::splits::Splits;
 
 /// Writes down what it sees.
 struct Recorder(Arc<Mutex<Vec<String>>>);
@@ -72,10 +73,17 @@ fn fixture(two_inputs: bool) -> Fixture {
         targets,
     };
     let stamps = || {
-        Some(
-            Box::new(TimestampsOperator::new(&spec, &schema, &schema, false).unwrap())
-                as Box<dyn Operator>,
-        )
+        Some(Box::new(
+            TimestampsOperator::new(
+                &spec,
+                &schema,
+                &schema,
+                Splits::new(vec![String::new()]),
+                &Arc::default(),
+                false,
+            )
+            .unwrap(),
+        ) as Box<dyn Operator>)
     };
     let (second, channels) = if two_inputs {
         (inner(4, 1, 0), vec![1, 1])

@@ -1,7 +1,12 @@
 //! Event times and watermarks. The watermarks that come from above are not passed on, but for the last; where a function
 //! above generates them, those that it generated are.
 //!
-//! A watermark that would not rise is not emitted. In a batch job none is, before the end.
+//! Each split of the source above has a watermark of its own, and the least of those that are neither idle nor ended
+//! counts. A split is idle after a time without rows; the clock for that stands still while the task is held up by what
+//! is below, or the split is paused. A watermark that would not rise is not emitted. In a batch job none is, before the end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
@@ -15,6 +20,12 @@ use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
 
 use crate::operator::{Context, Operator, Wakeup};
+use crate::splits::{Alignment, SplitState, SplitWatch, Splits};
+
+/// How soon it is seen that the others have caught up with a split that is paused.
+const LOOK_MS: u64 = 10;
+/// A timestamp this far beyond all before it, or beyond the clock, is told.
+const LEAP_MS: i64 = 366 * 86_400_000;
 
 /// The operator.
 #[derive(Debug)]
@@ -25,17 +36,32 @@ pub struct TimestampsOperator {
     /// How far watermarks stay behind the greatest time, but for the 1 ms; none: a function above generates them.
     bound_ms: Option<i64>,
     emit: Emit,
-    idle_ms: Option<u64>,
+    idle_ns: Option<u64>,
+    /// How far a split may be ahead, and of what.
+    drift: Option<(i64, Arc<Alignment>)>,
     /// Nothing before the end.
     batch: bool,
-    last_row: Option<Monotonic>,
-    /// Without a row for too long.
+    lanes: Vec<Lane>,
+    watch: Arc<SplitWatch>,
+    /// When paused splits are looked at again.
+    look: Option<Monotonic>,
+    /// All splits are without rows for too long.
     idle: bool,
     /// What the function above says of itself.
     idle_above: bool,
-    greatest: i64,
     emitted: Watermark,
     last_emit: Option<Monotonic>,
+}
+
+/// A split.
+#[derive(Clone, Debug)]
+struct Lane {
+    greatest: i64,
+    /// When the last row came, by a clock that stands still while the task is held up.
+    last_row: Option<u64>,
+    idle: bool,
+    paused: bool,
+    ended: bool,
 }
 
 /// Where times come from.
@@ -48,9 +74,16 @@ enum From {
 }
 
 impl TimestampsOperator {
-    /// `input` and `output` are the pruned schemas of the streams; `batch` says that the job runs as a batch. Errors: a
-    /// field that is not there.
-    pub fn new(spec: &Timestamps, input: &Schema, output: &Schema, batch: bool) -> Result<Self> {
+    /// `input` and `output` are the pruned schemas of the streams; `splits` are those of the source above, or one;
+    /// `batch` says that the job runs as a batch. Errors: a field that is not there.
+    pub fn new(
+        spec: &Timestamps,
+        input: &Schema,
+        output: &Schema,
+        splits: Arc<Splits>,
+        alignment: &Arc<Alignment>,
+        batch: bool,
+    ) -> Result<Self> {
         let times = match &spec.times {
             Times::Given => From::Given,
             Times::Ingestion => From::Ingestion(i64::MIN),
@@ -69,26 +102,69 @@ impl TimestampsOperator {
         let narrow = (input != output)
             .then(|| Projection::new(input, output))
             .transpose()?;
+        let lane = Lane {
+            greatest: i64::MIN,
+            last_row: None,
+            idle: false,
+            paused: false,
+            ended: false,
+        };
+        let lanes = vec![lane; splits.names().len()];
+        let watch = SplitWatch::new(splits);
+        let drift_ms = spec.drift_ms.filter(|_| !batch);
+        if drift_ms.is_some() {
+            alignment.join(Arc::clone(&watch));
+        }
         Ok(Self {
             times,
             narrow,
             bound_ms,
             emit: spec.emit,
-            idle_ms: spec.idle_ms.filter(|_| !batch),
+            idle_ns: spec
+                .idle_ms
+                .filter(|_| !batch)
+                .map(|ms| ms.saturating_mul(1_000_000)),
+            drift: drift_ms
+                .map(|ms| (i64::try_from(ms).unwrap_or(i64::MAX), Arc::clone(alignment))),
             batch,
-            last_row: None,
+            lanes,
+            watch,
+            look: None,
             idle: false,
             idle_above: false,
-            greatest: i64::MIN,
             emitted: Watermark::MIN,
             last_emit: None,
         })
     }
 
+    /// What others may know of it.
+    #[must_use]
+    pub fn watch(&self) -> Arc<SplitWatch> {
+        Arc::clone(&self.watch)
+    }
+
+    /// The clock that stands still while the task is held up.
+    fn running(&self, cx: &Context<'_>) -> u64 {
+        cx.monotonic
+            .0
+            .saturating_sub(self.watch.splits.stalled_ns())
+    }
+
+    fn watermark_of(&self, lane: &Lane) -> Watermark {
+        match self.bound_ms {
+            None => self.emitted,
+            Some(_) if lane.greatest == i64::MIN => Watermark::MIN,
+            Some(bound_ms) => Watermark::bounded(EventTime(lane.greatest), bound_ms),
+        }
+    }
+
     /// The watermark that may follow what has been seen, if it is a new one.
     fn next(&self) -> Option<Watermark> {
-        let bound_ms = self.bound_ms.filter(|_| !self.batch)?;
-        let next = Watermark::bounded(EventTime(self.greatest), bound_ms);
+        if self.batch || self.bound_ms.is_none() {
+            return None;
+        }
+        let holding = self.lanes.iter().filter(|l| !l.idle && !l.ended);
+        let next = holding.map(|l| self.watermark_of(l)).min()?;
         (next > self.emitted).then_some(next)
     }
 
@@ -96,6 +172,7 @@ impl TimestampsOperator {
         if let Some(next) = self.next() {
             self.emitted = next;
             self.last_emit = Some(cx.monotonic);
+            cx.metrics.watermark.store(next.0, Ordering::Relaxed);
             cx.emit_watermark(next);
         }
     }
@@ -109,39 +186,140 @@ impl TimestampsOperator {
         Some(self.last_emit.unwrap_or_default().plus_ms(ms))
     }
 
-    /// Emits rows, and watermarks where they belong.
-    fn emit_rows(&mut self, batch: &Batch, cx: &mut Context<'_>) {
+    /// Emits rows of a split, and watermarks where they belong.
+    fn emit_rows(&mut self, split: usize, batch: &Batch, cx: &mut Context<'_>) {
         let times = batch.times().map_or(&[][..], |t| t);
         let of_row = |row: usize| match batch.selection() {
             None => times.get(row).copied(),
             Some(s) => s.get(row).and_then(|r| times.get(*r as usize)).copied(),
         };
-        let mut start = 0;
+        let before = self.lanes.get(split).map_or(i64::MIN, |l| l.greatest);
+        let mut greatest = before;
         if self.emit == Emit::Row && self.bound_ms.is_some() {
+            let mut start = 0;
             for row in 0..batch.rows() {
                 let time = of_row(row).unwrap_or(i64::MIN);
-                if time > self.greatest {
-                    self.greatest = time;
-                    cx.emit(0, batch.slice(start, row + 1 - start));
-                    self.emit_watermark(cx);
-                    start = row + 1;
+                if time > greatest {
+                    greatest = time;
+                    self.see(split, greatest);
+                    if self.next().is_some() {
+                        cx.emit(0, batch.slice(start, row + 1 - start));
+                        self.emit_watermark(cx);
+                        start = row + 1;
+                    }
                 }
             }
             cx.emit(0, batch.slice(start, batch.rows() - start));
-            return;
+        } else {
+            let most = match batch.selection() {
+                None => times.iter().copied().max(),
+                Some(_) => (0..batch.rows()).filter_map(of_row).max(),
+            };
+            greatest = greatest.max(most.unwrap_or(i64::MIN));
+            self.see(split, greatest);
+            cx.emit(0, batch.clone());
+            let due = match self.emit {
+                Emit::Batch | Emit::Row => true,
+                Emit::Interval(_) => self.due().is_some_and(|at| at <= cx.monotonic),
+            };
+            if due {
+                self.emit_watermark(cx);
+            }
         }
-        let greatest = match batch.selection() {
-            None => times.iter().copied().max(),
-            Some(_) => (0..batch.rows()).filter_map(of_row).max(),
+        let far = |from: i64| greatest.saturating_sub(from) > LEAP_MS;
+        if greatest > before && (before > i64::MIN && far(before) || far(cx.now.0)) {
+            self.watch.leap(split, before, greatest);
+        }
+    }
+
+    fn see(&mut self, split: usize, greatest: i64) {
+        if let Some(lane) = self.lanes.get_mut(split) {
+            lane.greatest = greatest;
+        }
+    }
+
+    /// A split has rows: it is not idle, whatever it was.
+    fn begin_rows(&mut self, split: usize, cx: &mut Context<'_>) {
+        let running = self.running(cx);
+        if let Some(lane) = self.lanes.get_mut(split) {
+            lane.last_row = Some(running);
+            lane.idle = false;
+        }
+        self.set_idle(false, self.idle_above, cx);
+    }
+
+    /// Tells others of a split whose rows have come.
+    fn tell(&self, split: usize, cx: &Context<'_>) {
+        if let (Some(lane), Some(gauge)) = (self.lanes.get(split), self.watch.gauges.get(split)) {
+            gauge.rows(self.watermark_of(lane), cx.monotonic);
+            if !lane.paused {
+                gauge.set(SplitState::Active);
+            }
+        }
+    }
+
+    /// Pauses what is too far ahead, and lets go what no longer is.
+    fn align(&mut self, cx: &Context<'_>) {
+        let Some((drift_ms, alignment)) = &self.drift else {
+            return;
         };
-        self.greatest = self.greatest.max(greatest.unwrap_or(i64::MIN));
-        cx.emit(0, batch.clone());
-        let due = match self.emit {
-            Emit::Batch | Emit::Row => true,
-            Emit::Interval(_) => self.due().is_some_and(|at| at <= cx.monotonic),
-        };
-        if due {
+        let most = alignment
+            .least()
+            .map_or(i64::MAX, |least| least.0.saturating_add(*drift_ms));
+        let running = self.running(cx);
+        let ahead: Vec<bool> = self
+            .lanes
+            .iter()
+            .map(|l| !l.ended && self.watermark_of(l).0 > most)
+            .collect();
+        for (split, (lane, paused)) in self.lanes.iter_mut().zip(ahead).enumerate() {
+            if lane.paused == paused {
+                continue;
+            }
+            lane.paused = paused;
+            lane.last_row = lane.last_row.map(|_| running);
+            self.watch.splits.pause(split, paused);
+            if let Some(gauge) = self.watch.gauges.get(split) {
+                gauge.set(match paused {
+                    true => SplitState::Paused,
+                    false => SplitState::Active,
+                });
+            }
+        }
+        let paused = self.lanes.iter().any(|l| l.paused);
+        self.look = paused.then(|| cx.monotonic.plus_ms(LOOK_MS));
+    }
+
+    /// Sees which splits have ended, and which have been without rows for too long.
+    fn look_at_splits(&mut self, cx: &mut Context<'_>) {
+        let running = self.running(cx);
+        let mut changed = false;
+        for (split, lane) in self.lanes.iter_mut().enumerate() {
+            let ended = self.watch.splits.has_ended(split);
+            let last = *lane.last_row.get_or_insert(running);
+            let silent = self
+                .idle_ns
+                .is_some_and(|ns| running >= last.saturating_add(ns));
+            let state = if ended && !lane.ended {
+                lane.ended = true;
+                SplitState::Ended
+            } else if silent && !lane.idle && !lane.paused && !lane.ended {
+                lane.idle = true;
+                SplitState::Idle
+            } else {
+                continue;
+            };
+            changed = true;
+            if let Some(gauge) = self.watch.gauges.get(split) {
+                gauge.set(state);
+            }
+        }
+        if changed {
             self.emit_watermark(cx);
+            let mut left = self.lanes.iter().filter(|l| !l.ended).peekable();
+            if left.peek().is_some() && left.all(|l| l.idle) {
+                self.set_idle(true, self.idle_above, cx);
+            }
         }
     }
 
@@ -194,8 +372,8 @@ impl From {
 
 impl Operator for TimestampsOperator {
     fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
-        self.set_idle(false, self.idle_above, cx);
-        self.last_row = Some(cx.monotonic);
+        let split = self.watch.splits.current();
+        self.begin_rows(split, cx);
         let times = self.times.times(&batch, cx)?;
         let batch = match &self.narrow {
             None => batch,
@@ -204,52 +382,68 @@ impl Operator for TimestampsOperator {
                 batch.with_columns(columns)?
             }
         };
-        self.emit_rows(&batch.with_times(Some(times))?, cx);
+        self.emit_rows(split, &batch.with_times(Some(times))?, cx);
+        self.tell(split, cx);
+        self.align(cx);
         Ok(())
     }
 
     fn watermark(&mut self, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
         if cx.watermark == Watermark::MAX {
             self.set_idle(false, false, cx);
+            for (split, gauge) in self.watch.gauges.iter().enumerate() {
+                gauge.set(SplitState::Ended);
+                self.watch.splits.end(split);
+            }
             return Ok(Some(Watermark::MAX));
         }
         let passes = self.bound_ms.is_none() && !self.batch && cx.watermark > self.emitted;
-        Ok(passes.then(|| {
+        if passes {
             self.emitted = cx.watermark;
-            cx.watermark
-        }))
+            self.tell(self.watch.splits.current(), cx);
+        }
+        Ok(passes.then_some(cx.watermark))
     }
 
     fn idle(&mut self, idle: bool, cx: &mut Context<'_>) -> Result<bool> {
         if self.bound_ms.is_none() && !self.batch {
             self.set_idle(self.idle, idle, cx);
+            if let Some(gauge) = self.watch.gauges.first() {
+                gauge.set(if idle {
+                    SplitState::Idle
+                } else {
+                    SplitState::Active
+                });
+            }
         }
         Ok(false)
     }
 
     fn next_wake(&self) -> Option<Wakeup> {
-        let idle = self
-            .idle_ms
-            .zip(self.last_row)
-            .filter(|_| !self.idle)
-            .map(|(idle, last)| last.plus_ms(idle));
-        idle.into_iter()
-            .chain(self.due())
-            .min()
-            .map(Wakeup::Monotonic)
+        let stalled = self.watch.splits.stalled_ns();
+        let idle = self.idle_ns.and_then(|ns| {
+            let waits = self
+                .lanes
+                .iter()
+                .filter(|l| !l.idle && !l.ended && !l.paused);
+            let last = waits.filter_map(|l| l.last_row).min()?;
+            Some(Monotonic(last.saturating_add(ns).saturating_add(stalled)))
+        });
+        let all = idle.into_iter().chain(self.due()).chain(self.look);
+        all.min().map(Wakeup::Monotonic)
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        self.look_at_splits(cx);
+        if self.look.is_some_and(|at| at <= cx.monotonic) {
+            self.align(cx);
+        }
         if self.due().is_some_and(|at| at <= cx.monotonic) {
             self.emit_watermark(cx);
-        }
-        let Some(idle_ms) = self.idle_ms else {
-            return Ok(());
-        };
-        let last = *self.last_row.get_or_insert(cx.monotonic);
-        if !self.idle && cx.monotonic >= last.plus_ms(idle_ms) {
-            self.set_idle(true, self.idle_above, cx);
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use pelton_model::watermark::Watermark;
 use pelton_model::{Error, Result};
 
 use super::output::{From, assemble};
-use crate::function::{GOES_IDLE, Reply, Rows, Segment, SegmentSpec};
+use crate::function::{GOES_IDLE, NO_WATERMARK, Reply, Rows, Segment, SegmentSpec};
 use crate::operator::{Context, Operator, OperatorMetrics};
 
 /// One function of a fused run.
@@ -220,7 +220,10 @@ impl Operator for TransformOperator {
                 let made = assemble(rows, &parent, columns)?;
                 match (&mut self.generated, marks) {
                     (Some(generated), Some(marks)) if port == 0 => {
-                        generated.emit(&made, &marks, cx);
+                        let back = generated.emit(&made, &marks, cx);
+                        if let Some(m) = self.members.last() {
+                            OperatorMetrics::add(&m.metrics.watermarks_back, back);
+                        }
                     }
                     _ => cx.emit(out, made),
                 }
@@ -267,9 +270,9 @@ impl TransformOperator {
 
 impl Generated {
     /// Emits rows, each followed by what its mark says. A watermark that does not rise is passed over; idleness ends
-    /// with the next row that does not ask for it again.
-    fn emit(&mut self, rows: &Batch, marks: &[i64], cx: &mut Context<'_>) {
-        let mut start = 0;
+    /// with the next row that does not ask for it again. Returns how many watermarks went back.
+    fn emit(&mut self, rows: &Batch, marks: &[i64], cx: &mut Context<'_>) -> u64 {
+        let (mut start, mut back) = (0, 0);
         for (row, mark) in marks.iter().enumerate() {
             let goes_idle = *mark == GOES_IDLE;
             if self.idle && !goes_idle {
@@ -284,6 +287,7 @@ impl Generated {
                 self.watermark = Watermark(*mark);
                 Some(Element::Watermark(self.watermark))
             } else {
+                back += u64::from(*mark != NO_WATERMARK && Watermark(*mark) < self.watermark);
                 None
             };
             if let Some(element) = after {
@@ -293,6 +297,7 @@ impl Generated {
             }
         }
         cx.emit(0, rows.slice(start, marks.len() - start));
+        back
     }
 }
 

@@ -77,6 +77,10 @@ impl Pool {
         })
     }
 
+    pub(super) fn now(&self) -> Monotonic {
+        self.clock.monotonic()
+    }
+
     pub(super) fn put(&self, index: usize, task: Task) {
         if let Some(slot) = self.slots.get(index) {
             *lock(&slot.task) = Some(task);

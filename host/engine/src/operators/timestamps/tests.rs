@@ -1,0 +1,267 @@
+use arrow_array::TimestampMillisecondArray;
+use pelton_model::element::Element;
+use pelton_model::limits::Limits;
+use pelton_model::schema::{DataType, Field};
+use pelton_model::time::ProcessingTime;
+
+use super::*;
+use crate::operator::{NoFunctions, OperatorMetrics, Outbox};
+
+struct Fixture {
+    operator: TimestampsOperator,
+    splits: Arc<Splits>,
+    alignment: Arc<Alignment>,
+    ms: u64,
+    now: i64,
+}
+
+fn spec() -> Timestamps {
+    Timestamps {
+        times: Times::Field("t".into()),
+        watermarks: Watermarks::Bounded(10),
+        emit: Emit::Batch,
+        idle_ms: None,
+        drift_ms: None,
+    }
+}
+
+impl Fixture {
+    fn new(spec: &Timestamps, splits: usize) -> Self {
+        Self::of(spec, splits, &Arc::default(), false)
+    }
+
+    fn of(spec: &Timestamps, splits: usize, alignment: &Arc<Alignment>, batch: bool) -> Self {
+        let schema = Schema::new(vec![Field::new("t", DataType::Timestamp)]);
+        let splits = Splits::new((0..splits).map(|s| s.to_string()).collect());
+        let shared = Arc::clone(&splits);
+        Self {
+            operator: TimestampsOperator::new(spec, &schema, &schema, shared, alignment, batch)
+                .unwrap(),
+            splits,
+            alignment: Arc::clone(alignment),
+            ms: 0,
+            now: 0,
+        }
+    }
+
+    fn with(
+        &mut self,
+        watermark: Watermark,
+        body: impl FnOnce(&mut TimestampsOperator, &mut Context<'_>) -> Result<()>,
+    ) -> String {
+        let mut out = Outbox::default();
+        let metrics = OperatorMetrics::new();
+        let mut cx = Context {
+            functions: &mut NoFunctions,
+            now: ProcessingTime(self.now),
+            monotonic: Monotonic(self.ms * 1_000_000),
+            watermark,
+            out: &mut out,
+            limits: &Limits::default(),
+            metrics: &metrics,
+        };
+        body(&mut self.operator, &mut cx).unwrap();
+        let show = |(_, e): (u32, Element)| match e {
+            Element::Batch(b) => {
+                let times = b.materialize().unwrap().times().unwrap().to_vec();
+                times
+                    .iter()
+                    .map(i64::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }
+            Element::Watermark(w) => format!("w{}", w.0),
+            e => format!("{e:?}"),
+        };
+        out.drain()
+            .into_iter()
+            .map(show)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn rows(&mut self, split: usize, times: &[i64]) -> String {
+        self.splits.enter(split);
+        let column = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
+        let batch = Batch::new(vec![column], times.len()).unwrap();
+        self.with(Watermark::MIN, |op, cx| op.batch(0, batch, cx))
+    }
+
+    fn wake(&mut self) -> String {
+        self.with(Watermark::MIN, |op, cx| op.wake(cx))
+    }
+
+    fn above(&mut self, watermark: Watermark) -> String {
+        let mut passed = None;
+        let seen = self.with(watermark, |op, cx| op.watermark(cx).map(|w| passed = w));
+        seen + &passed.map_or(String::new(), |w| format!("w{}", w.0))
+    }
+}
+
+#[test]
+fn after_each_row_it_is_the_same_whatever_the_batch() {
+    let spec = Timestamps {
+        emit: Emit::Row,
+        ..spec()
+    };
+    let times = [20, 15, 20, 31, 30, 40];
+    let whole = Fixture::new(&spec, 1).rows(0, &times);
+    assert_eq!(whole, "20 w9 15 20 31 w20 30 40 w29");
+    let mut single = Fixture::new(&spec, 1);
+    let rows: Vec<_> = times.iter().map(|t| single.rows(0, &[*t])).collect();
+    assert_eq!(rows.join(" "), whole);
+}
+
+#[test]
+fn at_intervals_a_watermark_waits_for_its_time() {
+    let spec = Timestamps {
+        emit: Emit::Interval(200),
+        ..spec()
+    };
+    let mut f = Fixture::new(&spec, 1);
+    f.ms = 1_000;
+    assert_eq!(f.rows(0, &[20]), "20 w9");
+    f.ms = 1_100;
+    assert_eq!(f.rows(0, &[40]), "40");
+    let due = Wakeup::Monotonic(Monotonic(1_200_000_000));
+    assert_eq!(f.operator.next_wake(), Some(due));
+    f.ms = 1_200;
+    assert_eq!(f.wake(), "w29");
+    assert_eq!(f.operator.next_wake(), None);
+}
+
+#[test]
+fn ingestion_time_never_goes_back() {
+    let spec = Timestamps {
+        times: Times::Ingestion,
+        watermarks: Watermarks::Monotonous,
+        ..spec()
+    };
+    let mut f = Fixture::new(&spec, 1);
+    f.now = 500;
+    assert_eq!(f.rows(0, &[1, 2]), "500 500 w499");
+    f.now = 400;
+    assert_eq!(f.rows(0, &[3]), "500");
+    f.now = 501;
+    assert_eq!(f.rows(0, &[4]), "501 w500");
+}
+
+#[test]
+fn generated_ones_are_passed_on_and_others_are_not() {
+    let mut f = Fixture::new(&spec(), 1);
+    assert_eq!(f.above(Watermark(100)), "");
+    assert_eq!(f.above(Watermark::MAX), format!("w{}", i64::MAX));
+    let generated = Timestamps {
+        watermarks: Watermarks::Generated,
+        ..spec()
+    };
+    let mut f = Fixture::new(&generated, 1);
+    assert_eq!(f.rows(0, &[20]), "20");
+    assert_eq!(f.above(Watermark(100)), "w100");
+    assert_eq!(
+        f.with(Watermark(100), |op, cx| op.idle(true, cx).map(|_| ())),
+        "Idle"
+    );
+    assert_eq!(f.above(Watermark::MAX), format!("Activew{}", i64::MAX));
+}
+
+#[test]
+fn a_batch_job_has_no_watermark_before_the_end() {
+    let mut f = Fixture::of(&spec(), 1, &Arc::default(), true);
+    assert_eq!(f.rows(0, &[20, 40]), "20 40");
+    f.ms = 100_000;
+    assert_eq!(f.wake(), "");
+    assert_eq!(f.above(Watermark::MAX), format!("w{}", i64::MAX));
+}
+
+#[test]
+fn the_least_of_the_splits_counts_until_it_ends() {
+    let mut f = Fixture::new(&spec(), 2);
+    assert_eq!(f.rows(0, &[100]), "100", "the other has not begun");
+    assert_eq!(f.rows(1, &[50]), "50 w39");
+    assert_eq!(f.rows(0, &[200]), "200");
+    f.splits.end(1);
+    assert_eq!(f.wake(), "w189");
+}
+
+#[test]
+fn a_silent_split_is_idle_but_not_while_the_task_is_held_up() {
+    let spec = Timestamps {
+        idle_ms: Some(50),
+        ..spec()
+    };
+    let mut f = Fixture::new(&spec, 2);
+    f.rows(0, &[100]);
+    f.rows(1, &[50]);
+    f.ms = 20;
+    f.splits.block(Monotonic(20_000_000));
+    f.ms = 80;
+    f.splits.unblock(Monotonic(80_000_000));
+    assert_eq!(f.wake(), "", "sixty of the eighty do not count");
+    let due = Wakeup::Monotonic(Monotonic(110_000_000));
+    assert_eq!(f.operator.next_wake(), Some(due));
+    f.ms = 100;
+    f.rows(0, &[200]);
+    f.ms = 110;
+    assert_eq!(f.wake(), "w189");
+    f.ms = 150;
+    assert_eq!(f.wake(), "Idle");
+    assert_eq!(
+        f.rows(1, &[60]),
+        "Active 60",
+        "it holds again, but nothing goes back"
+    );
+    assert_eq!(f.rows(0, &[300]), "300");
+    assert_eq!(f.rows(1, &[320]), "320 w289");
+}
+
+#[test]
+fn a_fast_split_waits_for_the_others_of_the_job_and_is_never_idle_meanwhile() {
+    let spec = Timestamps {
+        idle_ms: Some(50),
+        drift_ms: Some(100),
+        ..spec()
+    };
+    let alignment = Arc::default();
+    let mut fast = Fixture::of(&spec, 2, &alignment, false);
+    let mut slow = Fixture::of(&spec, 1, &alignment, false);
+    assert_eq!(fast.alignment.least(), Some(Watermark::MIN));
+    fast.rows(0, &[111]);
+    fast.rows(1, &[120]);
+    assert!(fast.splits.is_paused(0) && fast.splits.all_paused());
+    slow.rows(0, &[11]);
+    fast.ms = 10;
+    slow.ms = 10;
+    fast.wake();
+    assert!(!fast.splits.is_paused(0), "100 is within 100 of 0");
+    assert!(fast.splits.is_paused(1));
+    fast.ms = 70;
+    assert_eq!(
+        fast.wake(),
+        "w109",
+        "the one that was read is idle, the paused one not"
+    );
+    slow.rows(0, &[30]);
+    fast.ms = 80;
+    fast.wake();
+    assert!(!fast.splits.is_paused(1));
+    fast.ms = 129;
+    assert_eq!(fast.wake(), "", "its clock began when it was let go");
+    fast.ms = 130;
+    assert_eq!(fast.wake(), "Idle");
+}
+
+#[test]
+fn a_timestamp_years_ahead_is_taken_and_told() {
+    let year = 366 * 86_400_000;
+    let mut f = Fixture::new(&spec(), 1);
+    f.now = 100 * year;
+    f.rows(0, &[1_000]);
+    assert_eq!(f.operator.watch().last_leap(), None);
+    assert_eq!(
+        f.rows(0, &[3 * year]),
+        format!("{} w{}", 3 * year, 3 * year - 11)
+    );
+    let leap = f.operator.watch().last_leap().unwrap();
+    assert_eq!((leap.count, leap.from, leap.to), (1, Some(1_000), 3 * year));
+}
