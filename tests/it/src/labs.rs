@@ -1,6 +1,7 @@
 //! The labs: jobs whose every knob is a parameter, against what another engine makes of the same input.
 //! Needs: a folder a case in `tests/it/cases/labs/<lab>` (or in `PELTON_LAB_CASES/<lab>`, for more of them), with `case.json`,
-//! the inputs, and the expected `out.jsonl` and `late.jsonl`; the labs' components.
+//! the inputs, and the expected `out.jsonl` and `late.jsonl`; the labs' components. Cases called `..-random` were made by a seeded
+//! generator and answered by the definition of their mode.
 //!
 //! A case runs at several sizes of a batch and with both kinds of state. Its results are compared as JSON: numbers as numbers, in
 //! order or as a multiset, as the case says.
