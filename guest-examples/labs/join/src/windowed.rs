@@ -1,7 +1,7 @@
 //! Records that fall into the same windows.
 
 use pelton::prelude::*;
-use pelton::windows::{Tagged, Window, WindowAssigner};
+use pelton::windows::{Tagged, WindowAssigner};
 
 use crate::Side;
 use crate::input::{Event, EventRef};
