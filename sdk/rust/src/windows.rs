@@ -5,6 +5,26 @@
 //! host has not. Of a key's windows the host keeps what the trigger, the accumulator and the function remember, and the
 //! windows' timers; rows are kept where the function or an evictor needs them all, in a list for each window.
 //!
+//! ```
+//! use pelton::prelude::*;
+//! use pelton::windows::{continuous, keep_last};
+//!
+//! #[derive(Record)]
+//! struct Bid { item: i64, cents: i64 }
+//!
+//! /// Of each item and hour, every ten seconds, what the last hundred bids come to.
+//! fn recent(bids: Stream<Bid>) -> Stream<Bid> {
+//!     bids.key_by(Bid::ITEM)
+//!         .window(tumbling(hours(1)))
+//!         .trigger(continuous(seconds(10)))
+//!         .evictor(keep_last(100))
+//!         .process_with("recent", |item, _window, rows, _cx, out: &mut Out<Bid>| {
+//!             out.emit(BidRef { item, cents: rows.iter().map(|bid| bid.cents).sum() });
+//!         })
+//! }
+//! # fn main() {}
+//! ```
+//!
 //! Needs: keyed state, timers. Refuses, before the job runs: sizes that cannot be; triggers, aggregates and per-window
 //! state that cannot stand over windows that merge.
 

@@ -1,5 +1,6 @@
 //! What is made of a window's records, and where it is written.
 
+use pelton::WindowedStream;
 use pelton::prelude::*;
 use pelton::windows::{Rows, Trigger, WindowCtx};
 
@@ -73,6 +74,19 @@ pub(crate) fn write<G: Trigger<Event>>(windows: Windowed<G>, knobs: &Knobs) -> R
             )
         }
         other => return Err(Error::new(format_args!("there is no function '{other}'"))),
+    }
+    Ok(())
+}
+
+/// As [`write`], by windows that the host keeps.
+pub(crate) fn write_native(
+    windows: WindowedStream<Event, Event, String>,
+    knobs: &Knobs,
+) -> Result<()> {
+    let windows = windows.allowed_lateness(knobs.lateness).late_to(&LATE);
+    match knobs.function.as_str() {
+        "reduce" => sink(windows.aggregate("sum", Summing), knobs),
+        _ => sink(windows.aggregate("average", Averaging), knobs),
     }
     Ok(())
 }
@@ -168,6 +182,35 @@ impl Aggregate for Averaging {
             key,
             start,
             value: mean.value(),
+        });
+    }
+}
+
+/// The sum of the values.
+struct Summing;
+
+impl Aggregate for Summing {
+    type In = Event;
+    type Key = String;
+    type Acc = i64;
+    type Out = Sum;
+
+    fn create(&self) -> i64 {
+        0
+    }
+    fn add(&self, sum: &mut i64, event: EventRef<'_>) {
+        *sum = sum.wrapping_add(event.value);
+    }
+    fn merge(&self, sum: &mut i64, other: i64) {
+        *sum = sum.wrapping_add(other);
+    }
+    fn result(&self, key: &str, window: Window, value: i64, out: &mut Out<Sum>) {
+        let (start, end) = bounds(window);
+        out.emit(SumRef {
+            end,
+            key,
+            start,
+            value,
         });
     }
 }

@@ -75,14 +75,23 @@ impl Knobs {
 
     /// Errors: a trigger, an evictor or a lateness, which count windows do not take.
     pub(crate) fn only_counts(&self) -> Result<()> {
-        let is_plain = self.trigger == "default" && self.evictor == "none";
-        if is_plain && self.lateness == millis(0) {
+        if self.is_usual() && self.lateness == millis(0) {
             Ok(())
         } else {
             Err(Error::new(
                 "count windows take no trigger, no evictor and no lateness",
             ))
         }
+    }
+
+    /// Whether windows fire as is usual for them, and keep all their records.
+    fn is_usual(&self) -> bool {
+        self.trigger == "default" && self.evictor == "none"
+    }
+
+    /// Whether an accumulator is enough, and nothing but the window is asked for.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_usual() && matches!(self.function.as_str(), "reduce" | "aggregate")
     }
 
     /// Whether windows merge.

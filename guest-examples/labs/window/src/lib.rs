@@ -5,6 +5,7 @@ use pelton::windows::{
     DefaultTrigger, GeneralWindowedStream, Trigger, afterwards, continuous, delta, dynamic_session,
     every, global, keep_last, keep_near, keep_time, purging,
 };
+use pelton::{Windows, session};
 
 mod function;
 mod input;
@@ -27,21 +28,13 @@ pub fn lab_window(job: &mut Job, params: &Params) -> Result<()> {
     let knobs = Knobs::read(params)?;
     let records = events(job, params.require("input")?).key_by(Event::KEY);
     match knobs.assigner.as_str() {
-        "tumbling" => by_trigger(
-            records.window_by(tumbling(knobs.size).offset(knobs.offset)),
+        "tumbling" => spans(records, tumbling(knobs.size).offset(knobs.offset), &knobs),
+        "sliding" => spans(
+            records,
+            sliding(knobs.size, knobs.slide_ms).offset(knobs.offset),
             &knobs,
         ),
-        "sliding" => by_trigger(
-            records.window_by(sliding(knobs.size, knobs.slide_ms).offset(knobs.offset)),
-            &knobs,
-        ),
-        "session" => {
-            let gap = positive(knobs.gap, "gap_ms")?;
-            by_trigger(
-                records.window_by(dynamic_session(move |_: EventRef| gap)),
-                &knobs,
-            )
-        }
+        "session" => spans(records, session(knobs.gap), &knobs),
         "dynamic-session" => by_trigger(
             records.window_by(dynamic_session(|event: EventRef| millis(event.value))),
             &knobs,
@@ -62,13 +55,15 @@ pub fn lab_window(job: &mut Job, params: &Params) -> Result<()> {
     }
 }
 
-fn positive(gap: Duration, name: &str) -> Result<Duration> {
-    if gap > millis(0) {
-        Ok(gap)
-    } else {
-        Err(Error::new(format_args!(
-            "parameter '{name}' must be milliseconds above 0"
-        )))
+/// Windows that the host can keep: it does where nothing is asked that only the guest has.
+fn spans(
+    records: KeyedStream<Event, Event, String>,
+    windows: Windows,
+    knobs: &Knobs,
+) -> Result<()> {
+    match knobs.is_plain() {
+        true => function::write_native(records.window(windows), knobs),
+        false => by_trigger(records.window_by(windows), knobs),
     }
 }
 
