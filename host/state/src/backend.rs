@@ -11,8 +11,8 @@ use pelton_model::graph::{StateSpec, Ttl};
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, CompactionDecision, DBRawIteratorWithThreadMode,
-    DBWithThreadMode, Env, LruCacheOptions, MultiThreaded, Options, ReadOptions, SliceTransform,
-    WriteBatch, WriteBufferManager, WriteOptions,
+    DBWithThreadMode, Env, MultiThreaded, Options, ReadOptions, SliceTransform, WriteBatch,
+    WriteBufferManager, WriteOptions,
 };
 
 use crate::fault::refused;
@@ -88,6 +88,9 @@ impl StateBackend for RocksBackend {
         Ok(Box::new(RocksState::open(self.store.clone(), owner)?))
     }
 }
+
+/// Keys that are asked for in one go: their blocks are held until all are there.
+const READ_AT_ONCE: usize = 256;
 
 type Db = DBWithThreadMode<MultiThreaded>;
 
@@ -177,9 +180,8 @@ fn tables(cache: &Cache) -> BlockBasedOptions {
 impl Store {
     fn open(dir: &Path, split: Split, settings: RocksSettings) -> Result<Self> {
         let fail = |e: rocksdb::Error| refused(dir, &e);
-        let mut lru = LruCacheOptions::default();
-        lru.set_capacity(split.blocks);
-        let cache = Cache::new_lru_cache_opts(&lru);
+        // Its entries are found without a lock, by tasks and by the threads that merge files at once.
+        let cache = Cache::new_hyper_clock_cache(split.blocks, 0);
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             split.buffers,
             false,
@@ -294,10 +296,16 @@ impl Store {
         mut each: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
         let handle = self.handle(family)?;
-        let found = self.db.batched_multi_get_cf(&handle, keys, true);
-        for (place, value) in found.into_iter().enumerate() {
-            if let Some(value) = value.map_err(|e| self.refused(&e))? {
-                each(place, &value);
+        let mut keys = keys.peekable();
+        let mut place = 0;
+        while keys.peek().is_some() {
+            let some = keys.by_ref().take(READ_AT_ONCE);
+            let found = self.db.batched_multi_get_cf(&handle, some, true);
+            for value in found {
+                if let Some(value) = value.map_err(|e| self.refused(&e))? {
+                    each(place, &value);
+                }
+                place += 1;
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ const ROOM_MAX: usize = 16_384;
 /// Slots that each step of the search for expired values looks at, beside one for each that was touched.
 const SWEPT: usize = 64;
 /// How often the store is asked for the size of its data: once in so many steps.
-const MEASURED: u32 = 64;
+const MEASURED: u32 = 32;
 /// The most entries that are looked at for the largest keys.
 const LOOKED_AT: usize = 200_000;
 
@@ -188,6 +188,7 @@ impl RocksState {
         self.index.bytes() + self.used.len() as u64 + values.sum::<u64>()
     }
 
+    /// Bytes that a slot takes whatever is in it.
     fn slot_bytes(&self) -> u64 {
         let values = self.states.iter().map(|s| match s {
             State::Values(v) => v.slot_bytes(),
@@ -199,23 +200,23 @@ impl RocksState {
     /// How many slots must be given up, so that the next batches have room within the share.
     fn excess(&self) -> usize {
         let share = self.store.share();
-        let each = self.slot_bytes() + 32;
-        let fit = usize::try_from(share / each).unwrap_or(usize::MAX);
-        let room = (fit / 16).clamp(64, ROOM_MAX);
+        let each = self.slot_bytes();
+        let fit = usize::try_from(share / (each + 32)).unwrap_or(usize::MAX);
+        let room = (fit / 4).clamp(64, ROOM_MAX);
         let free = self.index.slots() - self.index.len();
         let used = self.cached_bytes();
-        let grown = room.saturating_sub(free) as u64 * self.slot_bytes();
-        // A quarter more: what grows is moved, and takes more than it needs.
-        if used <= share && (used + grown + self.index.growth(room)) <= share {
+        let grown = room.saturating_sub(free) as u64 * each;
+        if used + grown + self.index.growth(room) <= share {
             return 0;
         }
-        // In steps that are large enough to be worth a batch.
-        let step = (self.index.len() / 32).max(room);
-        match used > share {
-            true => step,
-            false if free >= room && self.index.growth(room) == 0 => 0,
-            false => (step + room).saturating_sub(free),
+        // What free slots have is not given back, but is there for the next keys.
+        if used.saturating_sub(free as u64 * each) > share {
+            return room;
         }
+        if free >= room && self.index.growth(room) == 0 {
+            return 0;
+        }
+        (2 * room).saturating_sub(free)
     }
 
     /// Slots that were not touched since the hand came by, at most so many.

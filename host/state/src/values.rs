@@ -301,11 +301,11 @@ impl Values {
         self.cached.bytes() + (self.flags.len() + self.stamps.len() * 8) as u64
     }
 
-    /// Bytes that one more slot takes at least.
+    /// Bytes that a slot takes whatever is in it.
     pub(crate) fn slot_bytes(&self) -> u64 {
         let stamp = if self.expiry.is_some() { 8 } else { 0 };
         // Nothing is in that slot: it has the width that all have, or none.
-        self.cached.size_of(u32::MAX) as u64 + 16 + 1 + stamp
+        self.cached.size_of(u32::MAX) as u64 + 1 + stamp
     }
 }
 
