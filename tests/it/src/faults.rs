@@ -23,13 +23,13 @@ fn bids(input: &str, output: &str) -> Vec<String> {
     args
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub(crate) fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Runs as somebody for whom modes hold: they don't for root. Program and component are copied to where anybody may
 /// read them, since a target folder may lie in a home that is closed.
-fn run_as_nobody(place: &Place, args: &[String]) -> Ended {
+pub(crate) fn run_as_nobody(place: &Place, args: &[String]) -> Ended {
     let mut command = place.command(args);
     if is_root() {
         let work = place.work();
@@ -117,10 +117,10 @@ fn a_folder_that_may_not_be_written_is_named() {
 }
 
 /// A file system of a megabyte, gone at the end of the test.
-struct SmallDisk<'a>(&'a Path);
+pub(crate) struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(folder: &'a Path) -> Self {
+    pub(crate) fn mount(folder: &'a Path) -> Self {
         std::fs::create_dir(folder).unwrap();
         let mut command = Command::new("mount");
         let mounted = command
