@@ -35,7 +35,7 @@ pub struct Person {
 }
 
 /// Somebody offers something.
-#[derive(Record)]
+#[derive(Record, Default)]
 #[allow(missing_docs, reason = "the names of the benchmark say it")]
 pub struct Auction {
     pub id: i64,
@@ -106,14 +106,32 @@ fn with_options<'a>(
     options.fold(connector, |c, (name, value)| c.option(name, value))
 }
 
-/// Where results go: `output` is a folder for CSV files, `blackhole` or `print`.
+/// Where results go: `output` is a folder for CSV files, `blackhole` or `print`. Results that change are a changelog in
+/// streaming mode, and the last of each key in batch mode.
 ///
 /// # Errors
 /// `output` is missing.
-pub fn output(params: &Params) -> Result<Connector> {
+pub fn output(params: &Params, changes: bool) -> Result<Connector> {
     Ok(match params.require("output")? {
         "blackhole" => blackhole(),
         "print" => print(),
-        folder => files::csv_sink(folder).option("header", true),
+        folder => {
+            let csv = files::csv_sink(folder).option("header", true);
+            if changes { csv.changelog() } else { csv }
+        }
+    })
+}
+
+/// As [`output`]; the files are in folders by these columns, which the rows keep.
+///
+/// # Errors
+/// `output` is missing.
+pub fn partitioned_output(params: &Params, columns: &[&str]) -> Result<Connector> {
+    let connector = output(params, false)?;
+    Ok(match params.require("output")? {
+        "blackhole" | "print" => connector,
+        _ => connector
+            .partition_by(columns)
+            .option("partition_columns", "keep"),
     })
 }

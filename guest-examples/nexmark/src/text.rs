@@ -1,4 +1,6 @@
-//! What is read out of text. All of it is borrowed: no function here allocates.
+//! What is read out of text, and times as text. No function here allocates.
+
+use pelton::prelude::*;
 
 /// How often a byte stands in a text.
 pub fn count(text: &str, byte: u8) -> i64 {
@@ -53,9 +55,92 @@ pub fn folders(url: &str) -> [Option<&str>; 3] {
     folders
 }
 
+/// Days since 1970 of a time.
+pub fn day_of(at: Timestamp) -> i64 {
+    at.millis().div_euclid(DAY_MS)
+}
+
+/// Minutes of its day that a time is behind midnight.
+pub fn minute_of(at: Timestamp) -> i64 {
+    at.millis().rem_euclid(DAY_MS) / 60_000
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A short text on the stack.
+#[derive(Clone, Copy)]
+pub struct Digits<const N: usize>([u8; N]);
+
+impl<const N: usize> Digits<N> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Puts a number of two digits at a place.
+    fn two(&mut self, at: usize, number: i64) {
+        if let Some([tens, ones]) = self.0.get_mut(at..at + 2) {
+            *tens = b'0' + (number / 10 % 10) as u8;
+            *ones = b'0' + (number % 10) as u8;
+        }
+    }
+}
+
+/// A day, counted from 1970, as `yyyy-MM-dd`; years beyond 9999 lose their first digits.
+pub fn date(day: i64) -> Digits<10> {
+    // Years begin in March here, so that the leap day is their last; 719,468 days lie between March of year 0 and 1970.
+    let days = day + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let mut text = Digits(*b"0000-00-00");
+    text.two(0, year / 100);
+    text.two(2, year % 100);
+    text.two(5, month);
+    text.two(8, day);
+    text
+}
+
+/// A minute of the day as `HH:mm`.
+pub fn clock(minute: i64) -> Digits<5> {
+    let mut text = Digits(*b"00:00");
+    text.two(0, minute / 60);
+    text.two(3, minute % 60);
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_and_minutes_have_their_usual_texts() {
+        let at = Timestamp(1_709_963_990_000);
+        assert_eq!(date(day_of(at)).as_str(), "2024-03-09");
+        assert_eq!(clock(minute_of(at)).as_str(), "05:59");
+        let texts =
+            [0, 59, 60, 11_016, 19_782, -1, 2_932_896].map(|day| date(day).as_str().to_owned());
+        assert_eq!(
+            texts,
+            [
+                "1970-01-01",
+                "1970-03-01",
+                "1970-03-02",
+                "2000-02-29",
+                "2024-02-29",
+                "1969-12-31",
+                "9999-12-31"
+            ]
+        );
+        assert_eq!(
+            (day_of(Timestamp(-1)), minute_of(Timestamp(-1))),
+            (-1, 1_439)
+        );
+    }
 
     #[test]
     fn letters_are_counted() {

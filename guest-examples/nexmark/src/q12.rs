@@ -1,0 +1,48 @@
+//! q12: bids of each bidder in windows of ten seconds by the clock.
+
+use pelton::prelude::*;
+use pelton::windows::by_clock;
+
+use crate::events::Event;
+use crate::q11::Bids;
+
+#[derive(Record)]
+struct Bidder {
+    bidder: i64,
+}
+
+/// Builds the query.
+pub fn q12(events: Stream<Event>) -> Stream<Bids> {
+    events
+        .only::<Bidder>("bids", Event::BID)
+        .key_by(Bidder::BIDDER)
+        .window_by(by_clock(tumbling(seconds(10))))
+        .aggregate("count", Count)
+}
+
+struct Count;
+
+impl Aggregate for Count {
+    type In = Bidder;
+    type Key = i64;
+    type Acc = i64;
+    type Out = Bids;
+
+    fn create(&self) -> i64 {
+        0
+    }
+    fn add(&self, count: &mut i64, _: BidderRef<'_>) {
+        *count += 1;
+    }
+    fn merge(&self, count: &mut i64, other: i64) {
+        *count += other;
+    }
+    fn result(&self, bidder: i64, window: Window, bid_count: i64, out: &mut Out<Bids>) {
+        out.emit(Bids {
+            bidder,
+            bid_count,
+            starttime: window.start,
+            endtime: window.end,
+        });
+    }
+}
