@@ -4,9 +4,11 @@
 
 use pelton::prelude::*;
 
+mod joins;
 mod keyed;
 mod kinds;
 mod stateless;
+mod unique;
 mod windows;
 
 /// A bid of the generator.
@@ -31,7 +33,7 @@ pub struct Number {
 }
 
 /// The jobs by name.
-pub const JOBS: [&str; 18] = [
+pub const JOBS: [&str; 22] = [
     "mapfilter",
     "counter",
     "window",
@@ -50,6 +52,10 @@ pub const JOBS: [&str; 18] = [
     "session",
     "session-aggregate",
     "two-phase-aggregate",
+    "interval-join",
+    "unique-last-hour",
+    "unique-by-hour",
+    "unique-by-hour-exact",
 ];
 
 /// Builds the dataflow of the job that the parameters ask for.
@@ -84,6 +90,16 @@ pub fn bench_jobs(job: &mut Job, params: &Params) -> Result<()> {
         "session" => to(windows::sessions(bids(job, params)?), output),
         "session-aggregate" => to(windows::own_sessions(bids(job, params)?), output),
         "two-phase-aggregate" => to(windows::own_two_phase(bids(job, params)?), output),
+        "interval-join" => to(joins::interval(bids(job, params)?), output),
+        "unique-last-hour" => to(
+            unique::last_hour(bids(job, params)?, users(params)?),
+            output,
+        ),
+        "unique-by-hour" => to(unique::by_hour(bids(job, params)?, users(params)?), output),
+        "unique-by-hour-exact" => to(
+            unique::by_hour_exact(bids(job, params)?, users(params)?),
+            output,
+        ),
         other => {
             let known = JOBS.join(", ");
             return Err(Error::new(format!(
@@ -118,6 +134,11 @@ fn numbers(job: &mut Job, params: &Params) -> Result<Stream<Number>> {
         "numbers",
         with_options(connector, params, &["keys", "preload", "rate"]),
     ))
+}
+
+/// Of how many users visits are: ten million, if nothing else is said.
+fn users(params: &Params) -> Result<u64> {
+    params.get_or("users", 10_000_000)
 }
 
 fn with_options(connector: Connector, params: &Params, names: &[&str]) -> Connector {
