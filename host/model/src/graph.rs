@@ -125,7 +125,7 @@ pub enum Times {
 pub enum Emit {
     /// After each batch.
     Batch,
-    /// At most once in so many milliseconds, and when the input runs dry.
+    /// At most once in so many milliseconds.
     Interval(u64),
     /// After each row.
     Row,

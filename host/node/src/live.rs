@@ -15,6 +15,8 @@ use crate::summary::{Summary, grouped};
 
 const LOOK: Duration = Duration::from_millis(50);
 const TICK_MS: u64 = 1_000;
+/// A watermark that has stood for so long is explained.
+const HELD_MS: u64 = 2_000;
 
 /// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +107,27 @@ impl Line {
             Some(i64::MAX) => line.push_str(", at the end"),
             Some(ms) => line.push_str(&format!(", watermark {}", EventTime(ms))),
         }
+        line.push_str(&held(progress, watermark));
         Some(line)
     }
+}
+
+/// What holds the watermark, if it is more than the pace of things.
+fn held(progress: &Progress, watermark: Option<i64>) -> String {
+    let mut text = String::new();
+    let held = progress.watermark.held_by.first();
+    if let Some(h) = held.filter(|h| h.for_ms >= HELD_MS && watermark != Some(i64::MAX)) {
+        let (seconds, place, reason) = (h.for_ms / 1_000, h.place(), &h.reason);
+        text = match h.watermark {
+            Some(_) => format!(", held {seconds} s by {place} ({}: {reason})", h.why),
+            None => format!(", no watermark yet, for {place} ({}: {reason})", h.why),
+        };
+        text.push_str(&format!("; released by {}", h.release));
+    }
+    if let Some(far) = progress.watermark.far_ahead.first() {
+        text.push_str(&format!("; {far}"));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod pool;
 mod progress;
+mod watermarks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use pelton_model::{Error, Result};
 use crate::state::JobState;
 use pool::Pool;
 pub use progress::{OperatorProgress, Progress, TaskCounters};
+pub use watermarks::{Explanation, FarAhead, Holder};
 
 /// Makes the instance of the user's functions for one task.
 pub type FunctionsOf = dyn Fn(&TaskSpec) -> Result<Box<dyn Functions>> + Send + Sync;

@@ -1,10 +1,11 @@
 //! What is left to say of a job that has ended.
 //! Needs: local's progress, process.
 
+use pelton_model::time::EventTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::local::Progress;
+use crate::local::{Explanation, Progress};
 use crate::process;
 
 /// The figures of one run.
@@ -28,6 +29,8 @@ pub(crate) struct Summary {
     pub(crate) cpu_seconds_running: f64,
     /// Of the whole process.
     pub(crate) peak_memory_bytes: u64,
+    /// What held event time in the end, timestamps far ahead, watermarks that went back.
+    pub(crate) watermark: Explanation,
     pub(crate) operators: Vec<OperatorSummary>,
 }
 
@@ -68,6 +71,7 @@ impl Summary {
             seconds_running: thousandths(seconds),
             cpu_seconds_running: cpu_seconds,
             peak_memory_bytes: process::peak_memory_bytes(),
+            watermark: progress.watermark.clone(),
             operators: operators.collect(),
         }
     }
@@ -97,11 +101,43 @@ impl Summary {
             .iter()
             .map(|(name, value)| format!("  {name:<16}{value:>16}\n"));
         format!(
-            "job '{}' {}\n{}",
+            "job '{}' {}\n{}{}",
             self.job,
             self.outcome,
-            lines.collect::<String>()
+            lines.collect::<String>(),
+            self.watermark_text()
         )
+    }
+
+    /// What is unusual of event time; empty where nothing is.
+    fn watermark_text(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        if self.outcome == "cancelled" {
+            let held = self.watermark.held_by.first();
+            lines.extend(held.map(|h| {
+                let at = h
+                    .watermark
+                    .map_or("there was none yet".into(), |w| EventTime(w).to_string());
+                let (place, reason, release) = (h.place(), &h.reason, &h.release);
+                format!("watermark: {at}, held by {place}: {reason}; released by {release}")
+            }));
+        }
+        lines.extend(
+            self.watermark
+                .far_ahead
+                .iter()
+                .map(|f| format!("watermark: {f}")),
+        );
+        if self.watermark.went_back > 0 {
+            let count = grouped(self.watermark.went_back);
+            lines.push(format!(
+                "watermark: {count} went back, and were passed over"
+            ));
+        }
+        lines
+            .into_iter()
+            .map(|line| format!("  {line}\n"))
+            .collect()
     }
 
     /// For programs.

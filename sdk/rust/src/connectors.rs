@@ -38,6 +38,13 @@ impl Connector {
         self.option("merge_by", field)
     }
 
+    /// Of files: each is a split with a watermark of its own. A task reads its files in turn, and the least watermark of
+    /// them counts, so that files which cover the same time need no merging.
+    #[must_use]
+    pub fn split_by_file(self) -> Self {
+        self.option("splits", "files")
+    }
+
     /// Of files that are merged: an integer field of the record gets the number of the file that the row comes from, from
     /// 0. A batch never has rows of two files, so that what is split by this field and comes together again keeps its order.
     #[must_use]

@@ -412,7 +412,12 @@ impl<T: Record, V: Record> Stream<T, V> {
         let marked: Self = self.step(name, Effect::Watermarks, move |cx| {
             Ok(WatermarkStep::<V, G>::new(open(cx)))
         });
-        marked.timestamps(Times::Given, WatermarkStrategy::of(Watermarks::Generated))
+        marked
+            .timestamps(
+                Times::Given,
+                WatermarkStrategy::of(Watermarks::Generated),
+            )
+            .name(name)
     }
 
     /// As [`assign_watermarks`](Self::assign_watermarks): a watermark follows each row for which `watermark` gives one.

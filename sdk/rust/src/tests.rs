@@ -15,6 +15,7 @@ mod rolling;
 mod segments;
 mod states;
 mod tables;
+mod watermarks;
 mod windows;
 
 pub(crate) const AT: Moment = Moment {

@@ -13,6 +13,7 @@
 //! | `multiline` | of CSV: `true`: fields in quotes may hold line ends, and each file is read by one task |
 //! | `merge_by` | an integer field: one task reads all files as one stream, ascending by it (see [`merge`]) |
 //! | `file_field` | with `merge_by`: an integer field that gets the number of the row's file, from 0 |
+//! | `splits` | `none` (default): all files are one stream; `files`: each has a watermark of its own (see [`turns`]) |
 //!
 //! Files are read in the order of their paths, in chunks of 8 MiB; compressed ones (gzip) whole.
 //!
@@ -33,6 +34,7 @@ mod rows;
 mod scan;
 mod sink;
 mod text;
+mod turns;
 mod values;
 
 #[cfg(test)]
@@ -59,7 +61,7 @@ pub(crate) use self::sink::{check_sink, open_sink};
 const CHUNK_BYTES: u64 = 8 << 20;
 /// The longest line that any limit allows: a batch of one line must fit in Arrow's 32-bit offsets.
 const LINE_BYTES_MAX: u64 = 1 << 30;
-const SOURCE_OPTIONS: [&str; 8] = [
+const SOURCE_OPTIONS: [&str; 9] = [
     "path",
     "format",
     "on_error",
@@ -68,6 +70,7 @@ const SOURCE_OPTIONS: [&str; 8] = [
     "multiline",
     "merge_by",
     "file_field",
+    "splits",
 ];
 
 /// Whether the options make a source of `declared` records.
@@ -84,6 +87,14 @@ pub(crate) fn open_source(request: &SourceRequest<'_>) -> Result<Arc<dyn Source>
 fn open(request: &SourceRequest<'_>, chunk_bytes: u64) -> Result<Arc<dyn Source>> {
     let plan = Plan::new(request.options, request.declared)?;
     let files = listing::files(plan.path)?;
+    if plan.each_file {
+        let name = |f: &InputFile| f.path.display().to_string();
+        let each = files
+            .into_iter()
+            .map(|f| Ok((name(&f), source(request, &plan, vec![f], chunk_bytes)?)))
+            .collect::<Result<_>>()?;
+        return Ok(Arc::new(turns::Turns(each)));
+    }
     let Some(merge) = &plan.merge else {
         return source(request, &plan, files, chunk_bytes);
     };
@@ -192,6 +203,8 @@ struct Plan<'a> {
     skip_bad: bool,
     dialect: csv::Dialect,
     merge: Option<MergeBy>,
+    /// Each file is a split.
+    each_file: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -206,6 +219,11 @@ impl<'a> Plan<'a> {
         if kind == Kind::Text {
             text::Layout::new(declared, declared)?;
         }
+        let merge = MergeBy::new(&options, declared)?;
+        let each_file = options.choice("splits", &[("none", false), ("files", true)], false)?;
+        if each_file && merge.is_some() {
+            return Err(options.bad("splits", "none where files are merged"));
+        }
         Ok(Self {
             path,
             kind,
@@ -215,7 +233,8 @@ impl<'a> Plan<'a> {
                 delimiter: delimiter(&options)?,
                 multiline: options.flag("multiline", false)?,
             },
-            merge: MergeBy::new(&options, declared)?,
+            merge,
+            each_file,
         })
     }
 }

@@ -10,6 +10,7 @@ use pelton_model::graph::{Body, JobGraph};
 use pelton_model::id::{OperatorId, TaskId};
 
 use super::pool::Pool;
+use super::watermarks::{Explanation, explain};
 
 /// A job's counters at a moment.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Progress {
     pub skipped: u64,
     /// What sources say that there is in all, where they know.
     pub total: Option<u64>,
+    /// What event time waits for.
+    pub watermark: Explanation,
     /// Users' metrics: of each task that could be looked at.
     pub user: Vec<(TaskId, UserMetric)>,
 }
@@ -65,7 +68,10 @@ pub(super) fn gather(
     metrics: &[(TaskId, BTreeMap<OperatorId, Arc<OperatorMetrics>>)],
     pool: &Pool,
 ) -> Progress {
-    let mut progress = Progress::default();
+    let mut progress = Progress {
+        watermark: explain(graph, metrics, pool.now()),
+        ..Progress::default()
+    };
     for id in graph.ids() {
         let Some(op) = graph.operator(id) else {
             continue;

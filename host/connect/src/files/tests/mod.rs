@@ -8,6 +8,7 @@ mod parquet;
 mod partitions;
 mod random;
 mod reading;
+mod turns;
 mod writing;
 
 use std::fs;
