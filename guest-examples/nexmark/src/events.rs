@@ -3,7 +3,7 @@
 use pelton::prelude::*;
 
 /// An event: one of the three records, and when it happened.
-#[derive(Record, Default)]
+#[derive(Record, Default, Debug)]
 pub struct Event {
     /// 0 person, 1 auction, 2 bid.
     pub event_type: i64,
@@ -18,7 +18,7 @@ pub struct Event {
 }
 
 /// Somebody registers.
-#[derive(Record, Default)]
+#[derive(Record, Default, Debug)]
 #[allow(missing_docs, reason = "the names of the benchmark say it")]
 pub struct Person {
     pub id: i64,
@@ -35,7 +35,7 @@ pub struct Person {
 }
 
 /// Somebody offers something.
-#[derive(Record, Default)]
+#[derive(Record, Default, Debug)]
 #[allow(missing_docs, reason = "the names of the benchmark say it")]
 pub struct Auction {
     pub id: i64,
@@ -54,7 +54,7 @@ pub struct Auction {
 }
 
 /// Somebody bids on an auction.
-#[derive(Record, Default)]
+#[derive(Record, Default, Debug)]
 #[allow(missing_docs, reason = "the names of the benchmark say it")]
 pub struct Bid {
     pub auction: i64,

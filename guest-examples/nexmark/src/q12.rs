@@ -46,3 +46,48 @@ impl Aggregate for Count {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Bid;
+    use pelton::testing::Harness;
+
+    #[test]
+    fn a_window_is_where_the_clock_stands() {
+        let mut harness = Harness::new(q12);
+        for (bidder, clock) in [(1, 5), (1, 9_999), (2, 9_999), (1, 10_000)] {
+            harness.processing_time(Timestamp(clock));
+            let bid = Bid {
+                bidder,
+                ..Bid::default()
+            };
+            harness.push_at(
+                Timestamp(77),
+                Event {
+                    event_type: 2,
+                    bid: Some(bid),
+                    ..Event::default()
+                },
+            );
+        }
+        harness.processing_time(Timestamp(20_000));
+        let mut found: Vec<_> = harness
+            .take()
+            .iter()
+            .map(|w| {
+                (
+                    w.bidder,
+                    w.bid_count,
+                    w.starttime.millis(),
+                    w.endtime.millis(),
+                )
+            })
+            .collect();
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            [(1, 1, 10_000, 20_000), (1, 2, 0, 10_000), (2, 1, 0, 10_000)]
+        );
+    }
+}
