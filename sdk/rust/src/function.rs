@@ -8,13 +8,12 @@ use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::function::TaskContext;
 use crate::bindings::pelton::job::types::Column;
-use crate::column::Cursor;
-use crate::column::{Buffer, Row, to_bytes};
+use crate::column::{Cursor, Row};
 use crate::error::Result;
 use crate::metrics::{self, Counter, Gauge};
 use crate::params::Params;
 use crate::place;
-use crate::record::{Emit, Record};
+use crate::record::Record;
 use crate::value::{COLUMNS, ColumnBuilder, Schema, Value, top_fields};
 
 pub(crate) mod aggregate;
