@@ -43,6 +43,27 @@ impl Marks {
     }
 }
 
+/// Where the bidder or the auction that is the key was seen.
+pub struct Seen(ValueState<u8>);
+
+impl Seen {
+    /// Declares the state.
+    pub fn new(states: &mut States) -> Self {
+        Self(states.value("seen"))
+    }
+
+    /// The marks that the key has not had before.
+    #[inline]
+    pub fn news(&self, marks: u8) -> u8 {
+        let before = self.0.get().unwrap_or(0);
+        let news = marks & !before;
+        if news != 0 {
+            self.0.set(before | news);
+        }
+        news
+    }
+}
+
 /// Bids, and the different bidders and auctions among them.
 #[derive(Record, Clone, Copy, Default, PartialEq, Debug)]
 pub struct Counts {

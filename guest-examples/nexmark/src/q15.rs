@@ -6,7 +6,7 @@
 use pelton::prelude::*;
 
 use crate::changes::tell;
-use crate::counts::{Counts, Marks, rank, with_counts};
+use crate::counts::{Counts, Marks, Seen, rank, with_counts};
 use crate::events::Event;
 use crate::text;
 
@@ -19,12 +19,28 @@ struct Bid {
     date_time: Timestamp,
 }
 
-/// Somebody or something that a bid shows.
 #[derive(Record)]
-struct Shown {
+struct Time {
+    #[record(name = "dateTime")]
+    date_time: Timestamp,
+}
+
+#[derive(Record)]
+struct Dated {
+    auction: i64,
+    bidder: i64,
+    price: i64,
     day: i64,
-    id: i64,
-    rank: u8,
+}
+
+#[derive(Record)]
+struct Day {
+    day: i64,
+}
+
+#[derive(Record)]
+struct Price {
+    price: i64,
 }
 
 /// What a day gets: marks as in [`Marks`].
@@ -42,37 +58,34 @@ with_counts! {
 
 /// Builds the query.
 pub fn q15(events: Stream<Event>) -> Stream<DayCounts> {
-    let bids = events.only::<Bid>("bids", Event::BID);
-    let shown = |id: i64, bid: BidRef<'_>| Shown {
-        day: text::day_of(bid.date_time),
-        id,
-        rank: rank(bid.price),
-    };
+    let bids = events
+        .only::<Bid>("bids", Event::BID)
+        .view::<Time>()
+        .with::<Dated, Day>("day", |bid| Day {
+            day: text::day_of(bid.date_time),
+        })
+        .view::<Price>();
     let bidders = bids
         .clone()
-        .map("bidders", move |bid| shown(bid.bidder, bid));
-    let auctions = bids.map("auctions", move |bid| shown(bid.auction, bid));
-    let bidders = bidders
-        .key_by((Shown::DAY, Shown::ID))
+        .key_by((Dated::DAY, Dated::BIDDER))
         .process_with("new bidders", |states| {
-            let seen = states.value::<u8>("seen");
-            move |(day, _), row: ShownRef<'_>, _: &mut Ctx, out: &mut Out<News>| {
-                let (bids, bidders) = (Marks::of(row.rank), news(&seen, row.rank));
+            let seen = Seen::new(states);
+            move |(day, _), bid: PriceRef<'_>, _: &mut Ctx, out: &mut Out<News>| {
+                let marks = Marks::of(rank(bid.price));
                 out.emit(News {
                     day,
-                    bids,
-                    bidders,
+                    bids: marks,
+                    bidders: seen.news(marks),
                     auctions: 0,
                 });
             }
         });
     let auctions =
-        auctions
-            .key_by((Shown::DAY, Shown::ID))
+        bids.key_by((Dated::DAY, Dated::AUCTION))
             .process_with("new auctions", |states| {
-                let seen = states.value::<u8>("seen");
-                move |(day, _), row: ShownRef<'_>, _: &mut Ctx, out: &mut Out<News>| {
-                    let auctions = news(&seen, row.rank);
+                let seen = Seen::new(states);
+                move |(day, _), bid: PriceRef<'_>, _: &mut Ctx, out: &mut Out<News>| {
+                    let auctions = seen.news(Marks::of(rank(bid.price)));
                     if auctions != 0 {
                         out.emit(News {
                             day,
@@ -89,17 +102,6 @@ pub fn q15(events: Stream<Event>) -> Stream<DayCounts> {
         .process("days", |states| Days {
             counts: states.value("counts"),
         })
-}
-
-/// The marks of a bid that this key has not had before.
-#[inline]
-fn news(seen: &ValueState<u8>, rank: u8) -> u8 {
-    let before = seen.get().unwrap_or(0);
-    let news = Marks::of(rank) & !before;
-    if news != 0 {
-        seen.set(before | news);
-    }
-    news
 }
 
 struct Days {

@@ -1,9 +1,11 @@
 //! q16: for each channel and day, its bids, bidders and auctions, in all and by rank of price. It changes as bids come.
+//!
+//! As in q15, whether a bidder or an auction is new to the channel and day is found out by functions with those as keys.
 
 use pelton::prelude::*;
 
 use crate::changes::tell;
-use crate::counts::{Counts, Marks, rank, with_counts};
+use crate::counts::{Counts, Marks, Seen, rank, with_counts};
 use crate::events::Event;
 use crate::text;
 
@@ -34,9 +36,26 @@ struct Dated {
 }
 
 #[derive(Record)]
+struct PriceMinute {
+    price: i64,
+    minute: i64,
+}
+
+#[derive(Record)]
 struct DayMinute {
     day: i64,
     minute: i64,
+}
+
+/// What a channel's day gets: marks as in [`Marks`].
+#[derive(Record)]
+struct News {
+    channel: String,
+    day: i64,
+    minute: i64,
+    bids: u8,
+    bidders: u8,
+    auctions: u8,
 }
 
 /// The counts so far, and the latest minute.
@@ -52,40 +71,63 @@ with_counts! {
 
 /// Builds the query.
 pub fn q16(events: Stream<Event>) -> Stream<ChannelCounts> {
-    events
+    let bids = events
         .only::<Bid>("bids", Event::BID)
         .view::<Time>()
         .with::<Dated, DayMinute>("day", |bid| DayMinute {
             day: text::day_of(bid.date_time),
             minute: text::minute_of(bid.date_time),
         })
-        .key_by((Dated::CHANNEL, Dated::DAY))
+        .view::<PriceMinute>();
+    let bidders = bids
+        .clone()
+        .key_by((Dated::CHANNEL, Dated::DAY, Dated::BIDDER))
+        .process_with("new bidders", |states| {
+            let seen = Seen::new(states);
+            move |(channel, day, _), bid: PriceMinuteRef<'_>, _: &mut Ctx, out: &mut Out<News>| {
+                let marks = Marks::of(rank(bid.price));
+                out.emit(NewsRef {
+                    channel,
+                    day,
+                    minute: bid.minute,
+                    bids: marks,
+                    bidders: seen.news(marks),
+                    auctions: 0,
+                });
+            }
+        });
+    let auctions = bids
+        .key_by((Dated::CHANNEL, Dated::DAY, Dated::AUCTION))
+        .process_with("new auctions", |states| {
+            let seen = Seen::new(states);
+            move |(channel, day, _), bid: PriceMinuteRef<'_>, _: &mut Ctx, out: &mut Out<News>| {
+                let auctions = seen.news(Marks::of(rank(bid.price)));
+                if auctions != 0 {
+                    out.emit(NewsRef {
+                        channel,
+                        day,
+                        minute: 0,
+                        bids: 0,
+                        bidders: 0,
+                        auctions,
+                    });
+                }
+            }
+        });
+    bidders
+        .union(&auctions)
+        .key_by((News::CHANNEL, News::DAY))
         .process("channels", |states| Channels {
             total: states.value("total"),
-            bidders: states.map("bidders"),
-            auctions: states.map("auctions"),
         })
 }
 
 struct Channels {
     total: ValueState<Total>,
-    /// Where each was seen: see [`Marks`].
-    bidders: MapState<i64, u8>,
-    auctions: MapState<i64, u8>,
-}
-
-/// The marks of a bid that somebody has not had before.
-fn news(seen: &MapState<i64, u8>, id: i64, marks: u8) -> u8 {
-    let before = seen.get(id).unwrap_or(0);
-    let news = marks & !before;
-    if news != 0 {
-        seen.put(id, before | news);
-    }
-    news
 }
 
 impl KeyedProcess for Channels {
-    type In = Dated;
+    type In = News;
     type Key = (String, i64);
     type Out = ChannelCounts;
     const TIMERS: bool = false;
@@ -93,21 +135,16 @@ impl KeyedProcess for Channels {
     fn process(
         &self,
         (channel, day): (&str, i64),
-        bid: DatedRef<'_>,
+        row: NewsRef<'_>,
         cx: &mut Ctx,
         out: &mut Out<ChannelCounts>,
     ) {
-        let marks = Marks::of(rank(bid.price));
         let former = self.total.get();
         let mut now = former.unwrap_or_default();
-        now.minute = now.minute.max(bid.minute);
-        now.counts.bids.add(marks);
-        now.counts
-            .bidders
-            .add(news(&self.bidders, bid.bidder, marks));
-        now.counts
-            .auctions
-            .add(news(&self.auctions, bid.auction, marks));
+        now.minute = now.minute.max(row.minute);
+        now.counts.bids.add(row.bids);
+        now.counts.bidders.add(row.bidders);
+        now.counts.auctions.add(row.auctions);
         self.total.set(now);
         let (day, before, minute) = (
             text::date(day),
