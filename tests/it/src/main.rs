@@ -39,5 +39,7 @@ mod running;
 mod settings;
 #[cfg(test)]
 mod state;
+#[cfg(test)]
+mod watermarks;
 
 fn main() {}
