@@ -18,10 +18,18 @@ pub struct Terms {
 }
 
 /// The winner so far.
-#[derive(Record, Clone, Copy, Debug, PartialEq)]
+#[derive(Record, Clone, Copy, Debug, PartialEq, Default)]
 pub struct Lead {
     pub price: i64,
     pub time: Timestamp,
+}
+
+/// All of fixed width that is known of a contest: one value, so that it is read and written at once.
+#[derive(Record, Clone, Copy)]
+struct Known {
+    terms: Terms,
+    has_lead: bool,
+    lead: Lead,
 }
 
 /// What tells bids apart.
@@ -58,8 +66,7 @@ pub fn prices(events: &Stream<Event>) -> KeyedStream<Price, Price, i64> {
 
 /// The states of an auction's contest; its key is the auction.
 pub struct Contest<B: Offer> {
-    terms: ValueState<Terms>,
-    lead: ValueState<Lead>,
+    known: ValueState<Known>,
     waiting: ListState<B>,
 }
 
@@ -67,62 +74,72 @@ impl<B: Offer> Contest<B> {
     /// Declares the states.
     pub fn new(states: &mut States) -> Self {
         Self {
-            terms: states.value("terms"),
-            lead: states.value("lead"),
+            known: states.value("contest"),
             waiting: states.list("waiting"),
         }
     }
 
     /// The auction is there: bids that have waited count. `wins` as in [`bid`](Self::bid).
     pub fn open(&self, terms: Terms, mut wins: impl FnMut(&Terms, Option<Lead>, RefOf<'_, B>)) {
-        self.terms.set(terms);
+        let mut known = Known {
+            terms,
+            has_lead: false,
+            lead: Lead::default(),
+        };
         let waiting = self.waiting.get();
-        if waiting.is_empty() {
-            return;
-        }
-        self.waiting.clear();
         for bid in &waiting {
-            self.count(&terms, bid.lend(), &mut wins);
+            known.count::<B>(bid.lend(), &mut wins);
+        }
+        self.known.set(known);
+        if !waiting.is_empty() {
+            self.waiting.clear();
         }
     }
 
     /// A bid. If it takes the lead, `wins` gets the auction's terms, who led before, and the bid.
     #[inline]
     pub fn bid(&self, bid: RefOf<'_, B>, mut wins: impl FnMut(&Terms, Option<Lead>, RefOf<'_, B>)) {
-        match self.terms.get() {
-            Some(terms) => self.count(&terms, bid, &mut wins),
+        match self.known.get() {
             None => self.waiting.add(B::own(bid)),
+            Some(mut known) => {
+                if known.count::<B>(bid, &mut wins) {
+                    self.known.set(known);
+                }
+            }
         }
     }
 
-    /// The winner.
-    pub fn lead(&self) -> Option<Lead> {
-        self.lead.get()
+    /// The auction's terms and the winner.
+    pub fn outcome(&self) -> Option<(Terms, Option<Lead>)> {
+        let known = self.known.get()?;
+        Some((known.terms, known.lead()))
+    }
+}
+
+impl Known {
+    fn lead(&self) -> Option<Lead> {
+        self.has_lead.then_some(self.lead)
     }
 
-    /// What is known of the auction.
-    pub fn terms(&self) -> Option<Terms> {
-        self.terms.get()
-    }
-
+    /// Whether the bid takes the lead.
     #[inline]
-    fn count(
-        &self,
-        terms: &Terms,
+    fn count<B: Offer>(
+        &mut self,
         bid: RefOf<'_, B>,
         wins: &mut impl FnMut(&Terms, Option<Lead>, RefOf<'_, B>),
-    ) {
+    ) -> bool {
         let own = B::lead(bid);
-        if own.time < terms.date_time || own.time > terms.expires {
-            return;
+        if own.time < self.terms.date_time || own.time > self.terms.expires {
+            return false;
         }
-        let former = self.lead.get();
+        let former = self.lead();
         let leads = former.is_none_or(|former| {
             own.price > former.price || own.price == former.price && own.time < former.time
         });
         if leads {
-            self.lead.set(own);
-            wins(terms, former, bid);
+            (self.has_lead, self.lead) = (true, own);
+            wins(&self.terms, former, bid);
         }
+        leads
     }
 }

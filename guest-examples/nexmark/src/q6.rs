@@ -105,8 +105,10 @@ impl CoProcess for Winning {
     }
 
     fn on_timer(&self, auction: i64, _: Timestamp, _: &mut Ctx, out: &mut Out<Progress>) {
-        let Some(terms) = self.0.terms() else { return };
-        let winner = self.0.lead().map(|lead| Sold {
+        let Some((terms, lead)) = self.0.outcome() else {
+            return;
+        };
+        let winner = lead.map(|lead| Sold {
             time: lead.time,
             auction,
             price: lead.price,

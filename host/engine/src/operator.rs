@@ -1,8 +1,8 @@
 //! The contract of operators: what the chain calls, and what they may do in a call.
 //! Needs: model, state, timer, function. Each operator is one file in [`operators`](crate::operators).
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use pelton_model::Result;
 use pelton_model::batch::Batch;

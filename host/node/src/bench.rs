@@ -5,11 +5,14 @@
 mod calls;
 mod flink;
 mod jobs;
+mod joins;
 mod json;
 mod kinds;
 mod lent;
 mod measure;
 mod native;
+mod state;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -101,11 +104,15 @@ pub(crate) struct Bench<'a> {
 /// A part of the measurements.
 type Section = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 13] = [
     ("boundary", calls::boundary),
     ("filter-map", calls::filter_map),
     ("keyed-sum", calls::keyed_sum),
     ("kinds", kinds::kinds),
+    ("state", state::state),
+    ("windows", windows::windows),
+    ("interval-join", joins::interval),
+    ("unique", joins::unique),
     ("nexmark", jobs::nexmark),
     ("datastream", jobs::datastream),
     ("json", json::json),

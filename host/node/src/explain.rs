@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use pelton_control::execution::Chain;
 use pelton_model::graph::{
-    Body, Connector, Edge, Operator, Partition, StateSpec, Times, Watermarks, WindowFunction, WindowSpec,
+    Body, Connector, Edge, Operator, Partition, StateSpec, Times, Watermarks, WindowFunction,
+    WindowSpec,
 };
 use pelton_model::id::OperatorId;
 use pelton_model::window::Assigner;

@@ -81,10 +81,9 @@ pub use state::{
     OperatorListState, ReducingState, States, Ttl, ValueState,
 };
 pub use stream::{
-    BroadcastProcess, BroadcastStreams, Changes, CoProcess, ConnectedStreams, IntervalJoin, JoinCtx,
-    Keep, KeyedProcess,
-    KeyedStream, KeyedTable, Order, Process, Stream, TableAggregate, WatermarkStrategy, asc,
-    bounded, desc, monotonous,
+    BroadcastProcess, BroadcastStreams, Changes, CoProcess, ConnectedStreams, IntervalJoin,
+    JoinCtx, Keep, KeyedProcess, KeyedStream, KeyedTable, Order, Process, Stream, TableAggregate,
+    WatermarkStrategy, asc, bounded, desc, monotonous,
 };
 pub use time::{Date, Decimal, Duration, Timestamp, days, hours, millis, minutes, seconds};
 pub use unique::UniqueSketch;
@@ -94,12 +93,13 @@ pub use window::{WindowColumns, WindowedStream, Windows, session, sliding, tumbl
 /// What a job needs, by one `use`.
 pub mod prelude {
     pub use crate::{
-        Aggregate, AggregatingState, BroadcastCtx, BroadcastProcess, BroadcastState, Changes, CoProcess,
-        Columns, Connector, Counter, Ctx, Date, Decimal, Duration, Error, Field, Gauge, Job, Keep,
-        KeyedProcess, KeyedStream, ListMapState, ListRef, ListState, MapState, Open,
+        Aggregate, AggregatingState, BroadcastCtx, BroadcastProcess, BroadcastState, Changes,
+        CoProcess, Columns, Connector, Counter, Ctx, Date, Decimal, Duration, Error, Field, Gauge,
+        Job, Keep, KeyedProcess, KeyedStream, ListMapState, ListRef, ListState, MapState, Open,
         OperatorListState, Out, Params, Process, Record, ReducingState, RefOf, Result, RowKind,
-        SideTag, Slot, States, Stream, TableAggregate, Timestamp, Ttl, ValueState, Window, asc, blackhole, bounded, days, desc,
-        files, generator, hours, log, millis, minutes, monotonous, print, seconds, session, sliding, tumbling, windows,
+        SideTag, Slot, States, Stream, TableAggregate, Timestamp, Ttl, ValueState, Window, asc,
+        blackhole, bounded, days, desc, files, generator, hours, log, millis, minutes, monotonous,
+        print, seconds, session, sliding, tumbling, windows,
     };
 }
 

@@ -11,20 +11,20 @@ pub use crate::bindings::exports::pelton::job::function::{
     TimerChanges,
 };
 pub use crate::bindings::exports::pelton::job::graph::{
-    Assigner, Body, JobGraph, Operator, Partition, State, StateKind, Times, Watermarks, WindowFunction,
-    WindowValue,
-};
-pub use crate::bindings::pelton::job::types::{
-    Batch, Column, DataType, Failure, Field, Param, Slots,
+    Assigner, Body, JobGraph, Operator, Partition, State, StateKind, Times, Watermarks,
+    WindowFunction, WindowValue,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use crate::bindings::pelton::job::state::{Entries, Lists, StateError};
-#[cfg(not(target_family = "wasm"))]
-pub use crate::host::state::{StateReads, lend_state};
+pub use crate::bindings::pelton::job::types::{
+    Batch, Column, DataType, Failure, Field, Param, Slots,
+};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::function::segment::{Segment, plan_view};
 use crate::function::{Function, Open};
+#[cfg(not(target_family = "wasm"))]
+pub use crate::host::state::{StateReads, lend_state};
 use crate::job::Job;
 use crate::params::Params;
 use crate::value::Schema;
@@ -119,7 +119,9 @@ impl Instance {
         input: u32,
         rows: &Schema,
     ) -> Result<u32, Failure> {
-        let prepared = self.plan(functions, input, rows).map_err(Error::into_failure)?;
+        let prepared = self
+            .plan(functions, input, rows)
+            .map_err(Error::into_failure)?;
         self.segments.push(prepared);
         Ok((self.segments.len() - 1) as u32)
     }

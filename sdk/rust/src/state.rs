@@ -166,11 +166,7 @@ impl States {
         self.add(|call| ValueCells::new(spec, call))
     }
 
-    fn map_cells<K: Value, V: Value>(
-        &mut self,
-        name: &str,
-        kind: StateKind,
-    ) -> Rc<MapCells<K, V>> {
+    fn map_cells<K: Value, V: Value>(&mut self, name: &str, kind: StateKind) -> Rc<MapCells<K, V>> {
         let spec = self.declare(name, kind, Some(K::row_schema()), V::row_schema(), true);
         self.add(|call| MapCells::new(spec, call))
     }

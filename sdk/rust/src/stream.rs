@@ -29,12 +29,10 @@ mod rolling;
 mod table;
 mod top_n;
 
-pub use connect::{
-    BroadcastProcess, BroadcastStreams, CoProcess, ConnectedStreams, Process,
-};
-pub(crate) use keys::add_keyed;
+pub use connect::{BroadcastProcess, BroadcastStreams, CoProcess, ConnectedStreams, Process};
 pub use dedup::Keep;
 pub use interval::{IntervalJoin, JoinCtx};
+pub(crate) use keys::add_keyed;
 pub use keys::{KeyedProcess, KeyedStream};
 pub use table::{Changes, KeyedTable, TableAggregate};
 pub use top_n::{Order, asc, desc};
@@ -413,10 +411,7 @@ impl<T: Record, V: Record> Stream<T, V> {
             Ok(WatermarkStep::<V, G>::new(open(cx)))
         });
         marked
-            .timestamps(
-                Times::Given,
-                WatermarkStrategy::of(Watermarks::Generated),
-            )
+            .timestamps(Times::Given, WatermarkStrategy::of(Watermarks::Generated))
             .name(name)
     }
 

@@ -348,7 +348,8 @@ impl<I: Record, O: Record> Harness<I, O> {
     }
 
     fn store(&self, name: &str) -> Option<(&KeyedStage, std::cell::Ref<'_, store::Store>)> {
-        self.keyed().find_map(|k| Some((k, k.store(name)?.borrow())))
+        self.keyed()
+            .find_map(|k| Some((k, k.store(name)?.borrow())))
     }
 
     /// The event-time timers that are set, in order of time, over all keys.

@@ -15,6 +15,7 @@ mod rolling;
 mod segments;
 mod states;
 mod tables;
+mod unique;
 mod watermarks;
 mod windows;
 

@@ -51,8 +51,8 @@ pub use evictor::{
     keep_near, keep_time,
 };
 pub use function::{ProcessWindow, Rows, WindowCtx};
-pub use merging::{Merge, merge_touching};
 pub use join::{CoGrouped, Joined};
+pub use merging::{Merge, merge_touching};
 pub use record::{Element, Tagged, TaggedRef};
 pub use stream::GeneralWindowedStream;
 pub use trigger::{

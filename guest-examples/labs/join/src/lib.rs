@@ -63,6 +63,8 @@ fn number(params: &Params, name: &str) -> Result<i64> {
 fn length(params: &Params, name: &str) -> Result<Duration> {
     match number(params, name)? {
         ms if ms > 0 => Ok(millis(ms)),
-        _ => Err(Error::new(format_args!("parameter '{name}' must be above 0"))),
+        _ => Err(Error::new(format_args!(
+            "parameter '{name}' must be above 0"
+        ))),
     }
 }

@@ -86,7 +86,10 @@ pub(crate) fn counts_by_value(events: Events) -> Stream<Line> {
 /// `{"counts":{"3":2},"key":"a","ts":5}`, names in the order of text.
 fn counts_line(counts: &[(i64, i64)], key: &str, ts: i64) -> String {
     let by_name: BTreeMap<String, i64> = counts.iter().map(|(v, n)| (v.to_string(), *n)).collect();
-    let counts: Vec<_> = by_name.iter().map(|(v, n)| format!("\"{v}\":{n}")).collect();
+    let counts: Vec<_> = by_name
+        .iter()
+        .map(|(v, n)| format!("\"{v}\":{n}"))
+        .collect();
     let (counts, key) = (counts.join(","), quoted(key));
     format!("{{\"counts\":{{{counts}}},\"key\":{key},\"ts\":{ts}}}")
 }

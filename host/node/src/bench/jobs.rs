@@ -10,7 +10,7 @@ use pelton_model::limits::BATCH_ROWS_MAX;
 use pelton_model::{Error, ErrorCode, Result};
 use serde::Deserialize;
 
-use super::flink::{self, Flink};
+use super::flink::{self, Flink, State};
 use super::measure::{median, thread_cpu_ns};
 use super::{Bench, Figure};
 use crate::process;
@@ -20,8 +20,11 @@ use crate::summary::grouped;
 const TASKS: u32 = 2;
 /// Events that are kept in memory before the job runs; more do not fit everywhere.
 const PRELOADED: u64 = 4_000_000;
+/// The queries whose events are.
+const PRELOADABLE: [&str; 6] = ["q0", "q1", "q2", "q5", "q7", "q22"];
 
 /// A job, and what it is held against.
+#[derive(Clone, Copy)]
 struct Job {
     /// Its section.
     section: &'static str,
@@ -29,43 +32,33 @@ struct Job {
     flink: Flink,
 }
 
-const JOBS: [Job; 9] = [
-    nexmark_job("q0", flink::Q0),
-    nexmark_job("q1", flink::Q1),
-    nexmark_job("q2", flink::Q2),
-    nexmark_job("q5", flink::Q5),
-    nexmark_job("q7", flink::Q7),
-    nexmark_job("q22", flink::Q22),
-    user_job("mapfilter", flink::MAP_FILTER),
-    user_job("counter", flink::COUNTER),
-    user_job("window", flink::WINDOW),
-];
-
-const fn nexmark_job(name: &'static str, flink: Flink) -> Job {
-    Job {
-        section: "nexmark",
-        name,
-        flink,
-    }
-}
-
-const fn user_job(name: &'static str, flink: Flink) -> Job {
-    Job {
-        section: "datastream",
-        name,
-        flink,
-    }
+/// All jobs, by section.
+fn all() -> impl Iterator<Item = Job> {
+    let job = |section| {
+        move |(name, flink): &(&'static str, Flink)| Job {
+            section,
+            name,
+            flink: *flink,
+        }
+    };
+    let nexmark = flink::NEXMARK.iter().map(job("nexmark"));
+    nexmark.chain(flink::DATASTREAM.iter().map(job("datastream")))
 }
 
 /// The names of all jobs.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    JOBS.iter().map(|job| job.name)
+    named(all())
 }
 
 /// The names of a section's jobs.
 pub(super) fn names_of(section: &str) -> impl Iterator<Item = &'static str> {
-    let of = JOBS.iter().filter(move |job| job.section == section);
-    of.map(|job| job.name)
+    named(all().filter(move |job| job.section == section))
+}
+
+/// Each name once: all jobs are there with heap state.
+fn named(jobs: impl Iterator<Item = Job>) -> impl Iterator<Item = &'static str> {
+    jobs.filter(|job| job.flink.state == State::Heap)
+        .map(|job| job.name)
 }
 
 /// How the source makes its rows.
@@ -112,22 +105,38 @@ impl Job {
         owned.collect()
     }
 
+    /// Those in which it is measured: with RocksDB only as Flink's job runs.
     fn ways(&self) -> impl Iterator<Item = Way> {
-        let skip = self.name == "counter";
-        WAYS.into_iter()
-            .filter(move |way| !(skip && *way == Way::Projected))
+        let (has_one_column, state) = (self.name == "counter", self.flink.state);
+        WAYS.into_iter().filter(move |way| match way {
+            Way::AllColumns => true,
+            Way::Projected => state == State::Heap && !has_one_column,
+            // Rows with many texts would not fit.
+            Way::Preloaded => {
+                state == State::Heap
+                    && (self.section != "nexmark" || PRELOADABLE.contains(&self.name))
+            }
+        })
+    }
+
+    /// The name of its figures.
+    fn title(&self) -> String {
+        match self.flink.state {
+            State::Heap => self.name.to_owned(),
+            State::RocksDb => format!("{} on rocksdb", self.name),
+        }
     }
 }
 
 /// What a run says of itself at its end.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Ran {
-    rows_in: u64,
+    pub(super) rows_in: u64,
     seconds: f64,
     pub(super) cpu_seconds: f64,
     seconds_running: f64,
-    cpu_seconds_running: f64,
-    peak_memory_bytes: u64,
+    pub(super) cpu_seconds_running: f64,
+    pub(super) peak_memory_bytes: u64,
 }
 
 /// This binary's `run` on a component.
@@ -150,7 +159,12 @@ fn failed(what: &str, e: &std::io::Error) -> Error {
 
 /// Runs a job to its end in a process of its own. Errors: what that process says.
 pub(super) fn run(file: &Path, params: &[(String, String)]) -> Result<Ran> {
+    run_with(file, params, State::Heap)
+}
+
+fn run_with(file: &Path, params: &[(String, String)], state: State) -> Result<Ran> {
     let output = command(file, params)?
+        .args(["--state", state.name()])
         .output()
         .map_err(|e| failed("a run cannot be started", &e))?;
     let stdout = String::from_utf8_lossy(&output.stdout);
@@ -234,22 +248,21 @@ pub(super) fn datastream(bench: &mut Bench<'_>) -> Result<()> {
 
 /// All jobs of a section in all ways, in turns.
 fn jobs(bench: &mut Bench<'_>, section: &str) -> Result<()> {
-    let wanted: Vec<&Job> = JOBS
-        .iter()
+    let wanted: Vec<Job> = all()
         .filter(|job| job.section == section && (bench.wants(section) || bench.wants(job.name)))
         .collect();
-    let mut cases: Vec<(&Job, Way, Measured)> = Vec::new();
+    let mut cases: Vec<(Job, Way, Measured)> = Vec::new();
     for job in &wanted {
         cases.extend(job.ways().map(|way| (*job, way, Measured::default())));
     }
     for round in 1..=bench.rounds {
         for (job, way, measured) in &mut cases {
-            (bench.progress)(&format!("{}, {way:?}, run {round}", job.name));
+            (bench.progress)(&format!("{}, {way:?}, run {round}", job.title()));
             measure(bench, job, *way, measured)?;
         }
     }
     for (job, way, measured) in cases {
-        report(bench, job, way, measured);
+        report(bench, &job, way, measured);
     }
     Ok(())
 }
@@ -265,7 +278,7 @@ fn events(bench: &Bench<'_>, job: &Job, way: Way) -> u64 {
 fn measure(bench: &Bench<'_>, job: &Job, way: Way, measured: &mut Measured) -> Result<()> {
     let file = bench.component(job.component());
     let events = events(bench, job, way);
-    let ran = run(&file, &job.params(way, events))?;
+    let ran = run_with(&file, &job.params(way, events), job.flink.state)?;
     if ran.rows_in != events {
         let message = format!("a job has read {} of {events} events", ran.rows_in);
         return Err(Error::bug(message));
@@ -300,7 +313,7 @@ fn report(bench: &mut Bench<'_>, job: &Job, way: Way, measured: Measured) {
         Way::Preloaded => "from memory",
     };
     let count = grouped(events(bench, job, way));
-    let name = format!("{}, {what}", job.name);
+    let name = format!("{}, {what}", job.title());
     let rate = median(measured.events_per_second);
     let cpu = median(measured.cpu);
     match way {
@@ -408,7 +421,7 @@ fn first_line_ms(mut command: Command) -> Result<f64> {
 /// The most memory that q0 holds, for some events and for ten times as many.
 pub(super) fn memory(bench: &mut Bench<'_>) -> Result<()> {
     let file = bench.component("nexmark");
-    let Some(q0) = JOBS.iter().find(|job| job.name == "q0") else {
+    let Some(q0) = all().find(|job| job.name == "q0") else {
         return Ok(());
     };
     let few = bench.scaled(2_000_000);
@@ -439,7 +452,7 @@ mod tests {
     #[test]
     fn each_way_asks_the_source_for_what_it_means() {
         let names = |name: &str, way| -> Vec<String> {
-            let job = JOBS.iter().find(|job| job.name == name).unwrap();
+            let job = all().find(|job| job.name == name).unwrap();
             let params = job.params(way, 10).into_iter();
             params.map(|(n, v)| format!("{n}={v}")).collect()
         };

@@ -169,33 +169,49 @@ impl<K: Value, V: Value> MapCells<K, V> {
     pub(super) fn each(
         &self,
         bounds: &Bounds<'_, K>,
-        mut f: impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool,
+        f: impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool,
     ) {
         let key = self.key();
-        let mut first = None;
-        {
-            let maps = &mut *self.of.borrow_mut();
-            maps.ahead.used();
-            if maps.whole(key) == Whole::Unknown {
-                self.fetch_whole(maps, key);
-            }
-            maps.index_whole(key);
-            if maps.whole(key) == Whole::TooMany {
-                first = match bounds.0 {
-                    Bound::Unbounded => None,
-                    Bound::Excluded(from) => Some(slot::<K>(std::iter::once(from))),
-                    // What is read alone is in the index then; the scan begins after it.
-                    Bound::Included(from) => {
-                        self.look_up(maps, key, from);
-                        Some(slot::<K>(std::iter::once(from)))
-                    }
-                };
-            }
+        let (own, first) = self.prepare_scan(key, bounds);
+        self.hand_out(key, bounds, &own, first, f);
+        self.of.borrow_mut().shown = Some((key, own));
+    }
+
+    /// Reads a map if it is small; answers its entries that are in the index, ascending, and where a scan of a large one
+    /// begins.
+    fn prepare_scan(&self, key: usize, bounds: &Bounds<'_, K>) -> (Vec<u32>, Option<Slots>) {
+        let maps = &mut *self.of.borrow_mut();
+        maps.ahead.used();
+        if maps.whole(key) == Whole::Unknown {
+            self.fetch_whole(maps, key);
         }
+        maps.index_whole(key);
+        let mut first = None;
+        if maps.whole(key) == Whole::TooMany {
+            first = match bounds.0 {
+                Bound::Unbounded => None,
+                Bound::Excluded(from) => Some(slot::<K>(std::iter::once(from))),
+                // What is read alone is in the index then; the scan begins after it.
+                Bound::Included(from) => {
+                    self.look_up(maps, key, from);
+                    Some(slot::<K>(std::iter::once(from)))
+                }
+            };
+        }
+        (maps.present(key), first)
+    }
+
+    fn hand_out(
+        &self,
+        key: usize,
+        bounds: &Bounds<'_, K>,
+        own: &[u32],
+        first: Option<Slots>,
+        mut f: impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool,
+    ) {
         let maps = self.of.borrow();
         let range = in_range::<K>(bounds);
-        let own = maps.present(key);
-        let own = own.into_iter().map(|n| n as usize);
+        let own = own.iter().map(|n| *n as usize);
         let mut own = own.filter(|n| range(maps.index.map_key(*n))).peekable();
         if maps.whole(key) == Whole::TooMany {
             let mut after = first;

@@ -76,6 +76,8 @@ pub(super) struct Maps<K: Value, V: Value> {
     pub(super) kept: usize,
     /// Entries in the order of their first change.
     pub(super) changed: Vec<u32>,
+    /// What [`present`](Self::present) last answered, and for which key, as long as nothing has changed.
+    pub(super) shown: Option<(usize, Vec<u32>)>,
     pub(super) ahead: Ahead,
     pub(super) scratch: Vec<u8>,
 }
@@ -91,6 +93,7 @@ impl<K: Value, V: Value> Default for Maps<K, V> {
             rows: Vec::new(),
             kept: 0,
             changed: Vec::new(),
+            shown: None,
             ahead: Ahead::default(),
             scratch: Vec::new(),
         }
@@ -108,6 +111,7 @@ impl<K: Value, V: Value> Maps<K, V> {
         self.rows.clear();
         self.kept = 0;
         self.changed.clear();
+        self.shown = None;
     }
 
     pub(super) fn is_cleared(&self, key: usize) -> bool {
@@ -125,6 +129,7 @@ impl<K: Value, V: Value> Maps<K, V> {
         map_key: impl FnOnce() -> Option<K>,
         base: Base,
     ) -> usize {
+        self.shown = None;
         let (entry, is_new) = self.index.enter(key, &self.scratch);
         if is_new {
             self.entries.push(Entry {
@@ -170,6 +175,7 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     pub(super) fn clear(&mut self, key: usize) {
+        self.shown = None;
         for number in self.index.under(key) {
             if let Some(entry) = self.entries.get_mut(number) {
                 entry.base = Base::Absent;
@@ -217,6 +223,7 @@ impl<K: Value, V: Value> Maps<K, V> {
             return;
         }
         self.kept = 0;
+        self.shown = None;
         for number in 0..self.entries.len() {
             let at = match self.entries.get(number) {
                 Some(Entry {
@@ -320,7 +327,10 @@ impl<K: Value, V: Value> Maps<K, V> {
     }
 
     /// The entries under a key that are in the index and have a value, ascending by map key.
-    pub(super) fn present(&self, key: usize) -> Vec<u32> {
+    pub(super) fn present(&mut self, key: usize) -> Vec<u32> {
+        if let Some((_, shown)) = self.shown.take_if(|shown| shown.0 == key) {
+            return shown;
+        }
         let mut all: Vec<u32> = self
             .index
             .under(key)

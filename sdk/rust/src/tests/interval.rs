@@ -78,13 +78,13 @@ fn both_bounds_are_included_unless_it_is_said() {
     for (exclusive, expected) in cases {
         let mut h = join(-5, 5, exclusive);
         left(&mut h, 10);
-        [4, 5, 10, 15, 16].map(|t| right(&mut h, t));
+        [4, 5, 10, 15, 16].iter().for_each(|t| right(&mut h, *t));
         h.push_right(Timestamp(10), event(2, 10));
         let got: Vec<_> = pairs(&mut h).iter().map(|p| p.1).collect();
         assert_eq!(got, expected, "{exclusive:?}");
         // The other way round.
         let mut h = join(-5, 5, exclusive);
-        [16, 15, 10, 5, 4].map(|t| right(&mut h, t));
+        [16, 15, 10, 5, 4].iter().for_each(|t| right(&mut h, *t));
         left(&mut h, 10);
         let got: Vec<_> = pairs(&mut h).iter().map(|p| p.1).collect();
         assert_eq!(got, expected, "{exclusive:?}");
@@ -131,8 +131,8 @@ fn a_row_behind_the_watermark_is_late_and_one_at_it_is_not() {
     let mut h = join(-5, 5, (false, false));
     left(&mut h, 10);
     h.watermark(Timestamp(10));
-    [9, 10].map(|t| right(&mut h, t));
-    [9, 10].map(|t| left(&mut h, t));
+    [9, 10].iter().for_each(|t| right(&mut h, *t));
+    [9, 10].iter().for_each(|t| left(&mut h, *t));
     assert_eq!(pairs(&mut h), [(10, 10), (10, 10)]);
     assert_eq!(h.take_side(&LATE_LEFT), [event(1, 9)]);
     assert_eq!(h.take_side(&LATE_RIGHT), [event(1, 9)]);

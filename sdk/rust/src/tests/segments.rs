@@ -241,7 +241,9 @@ fn a_view_ships_only_its_fields_and_reads_them_in_another_order() {
         parents(&instance.transform(segment, AT, rows).unwrap().outputs[0]).unwrap(),
         [3, 13, 23]
     );
-    let refused = instance.prepare(&[0], 0, &shipped[1..].to_vec()).unwrap_err();
+    let refused = instance
+        .prepare(&[0], 0, &shipped[1..].to_vec())
+        .unwrap_err();
     assert!(refused.message.contains("'auction'"), "{}", refused.message);
 }
 

@@ -105,7 +105,9 @@ fn a_batch_has_final_rows_alone() {
     assert_eq!(prices, ["+I (1, 15)", "+I (2, 20)"]);
 
     let mut h = Harness::batch(by_item(|k| k.sum("sum", Bid::PRICE)));
-    [bid(1, 1, 10), bid(1, 2, 20)].map(|b| h.push(b));
+    [bid(1, 1, 10), bid(1, 2, 20)]
+        .iter()
+        .for_each(|b| h.push(b));
     assert!(h.take_kinds().is_empty());
     h.watermark(END);
     assert_eq!(changes(&mut h, |b| (b.bidder, b.price)), ["+I (1, 30)"]);
@@ -299,7 +301,8 @@ fn one_row_of_each_key_stays() {
         ["+I 1", "-U 1", "+U 2", "-U 2", "+U 4"]
     );
     let mut h = Harness::batch(by_item(|k| k.deduplicate("one", Keep::Latest)));
-    rows.map(|(time, bidder)| h.push_at(Timestamp(time), bid(1, bidder, 0)));
+    rows.iter()
+        .for_each(|(time, bidder)| h.push_at(Timestamp(*time), bid(1, *bidder, 0)));
     h.watermark(END);
     assert_eq!(h.take_timed(), [(Some(Timestamp(7)), bid(1, 4, 0))]);
 }
