@@ -42,7 +42,7 @@ impl<K: Value, T: Value> ListMapState<K, T> {
         self.with(map_key, |items| items.map(T::own).collect())
     }
 
-    /// Looks at the list under a map key without copying it; `f` must not change the state.
+    /// Looks at the list under a map key without copying it; `f` must not use this state itself.
     pub fn with<R>(&self, map_key: K::Ref<'_>, f: impl FnOnce(ListItems<'_, T>) -> R) -> R {
         self.0.with(map_key, f)
     }

@@ -54,7 +54,7 @@ macro_rules! reads {
                 self.with(map_key, |v| v.map(V::own))
             }
 
-            /// Looks at the value under a map key without copying it; `f` must not change the map.
+            /// Looks at the value under a map key without copying it; `f` must not use this map itself.
             #[inline]
             pub fn with<R>(
                 &self,
@@ -70,7 +70,7 @@ macro_rules! reads {
                 self.with(map_key, |v| v.is_some())
             }
 
-            /// Hands all entries to `f`, ascending by map key; `f` must not change the map.
+            /// Hands all entries to `f`, ascending by map key; `f` must not use this map itself.
             pub fn for_each(&self, mut f: impl FnMut(K::Ref<'_>, V::Ref<'_>)) {
                 self.each_within(Bound::Unbounded, Bound::Unbounded, |k, v| {
                     f(k, v);
@@ -78,8 +78,8 @@ macro_rules! reads {
                 });
             }
 
-            /// Hands the entries within bounds to `f`, ascending by map key, until it answers false; `f` must not change the
-            /// map.
+            /// Hands the entries within bounds to `f`, ascending by map key, until it answers false; `f` must not use this
+            /// map itself.
             pub fn each_within<'k>(
                 &self,
                 from: Bound<K::Ref<'k>>,

@@ -21,7 +21,7 @@ impl<T: Value> OperatorListState<T> {
         self.with(|items| items.map(T::own).collect())
     }
 
-    /// Looks at the values without copying them; `f` must not change the list.
+    /// Looks at the values without copying them; `f` must not use this list itself.
     pub fn with<R>(&self, f: impl FnOnce(ListItems<'_, T>) -> R) -> R {
         self.0.with(f)
     }
