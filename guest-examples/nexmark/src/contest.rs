@@ -4,11 +4,12 @@
 //! Bids may come before their auction; they wait for it. Once it is there, only the winner is kept.
 
 use pelton::prelude::*;
+use pelton::value::Item;
 
 use crate::events::Event;
 
 /// What is kept of an auction that has come.
-#[derive(Record, Clone, Copy)]
+#[derive(Record, Clone, Copy, Default)]
 pub struct Terms {
     pub seller: i64,
     pub category: i64,
@@ -25,15 +26,17 @@ pub struct Lead {
 }
 
 /// All of fixed width that is known of a contest: one value, so that it is read and written at once.
-#[derive(Record, Clone, Copy)]
+#[derive(Record, Clone, Copy, Default)]
 struct Known {
+    /// Whether the auction has come; until then bids wait.
+    is_open: bool,
     terms: Terms,
     has_lead: bool,
     lead: Lead,
 }
 
 /// What tells bids apart.
-pub trait Offer: Record {
+pub trait Offer: Record + Item {
     /// Its price and its time.
     fn lead(row: RefOf<'_, Self>) -> Lead;
 }
@@ -67,7 +70,7 @@ pub fn prices(events: &Stream<Event>) -> KeyedStream<Price, Price, i64> {
 /// The states of an auction's contest; its key is the auction.
 pub struct Contest<B: Offer> {
     known: ValueState<Known>,
-    waiting: ListState<B>,
+    waiting: Waiting<B>,
 }
 
 impl<B: Offer> Contest<B> {
@@ -75,43 +78,47 @@ impl<B: Offer> Contest<B> {
     pub fn new(states: &mut States) -> Self {
         Self {
             known: states.value("contest"),
-            waiting: states.list("waiting"),
+            waiting: Waiting::new(states),
         }
     }
 
     /// The auction is there: bids that have waited count. `wins` as in [`bid`](Self::bid).
     pub fn open(&self, terms: Terms, mut wins: impl FnMut(&Terms, Option<Lead>, RefOf<'_, B>)) {
+        let has_waiting = self.known.with(|known| known.is_some());
         let mut known = Known {
+            is_open: true,
             terms,
-            has_lead: false,
-            lead: Lead::default(),
+            ..Known::default()
         };
-        let waiting = self.waiting.get();
-        for bid in &waiting {
-            known.count::<B>(bid.lend(), &mut wins);
+        if has_waiting {
+            for bid in self.waiting.take() {
+                known.count::<B>(bid.lend(), &mut wins);
+            }
         }
         self.known.set(known);
-        if !waiting.is_empty() {
-            self.waiting.clear();
-        }
     }
 
     /// A bid. If it takes the lead, `wins` gets the auction's terms, who led before, and the bid.
     #[inline]
     pub fn bid(&self, bid: RefOf<'_, B>, mut wins: impl FnMut(&Terms, Option<Lead>, RefOf<'_, B>)) {
         match self.known.get() {
-            None => self.waiting.add(B::own(bid)),
-            Some(mut known) => {
+            Some(mut known) if known.is_open => {
                 if known.count::<B>(bid, &mut wins) {
                     self.known.set(known);
                 }
+            }
+            known => {
+                if known.is_none() {
+                    self.known.set(Known::default());
+                }
+                self.waiting.add(bid);
             }
         }
     }
 
     /// The auction's terms and the winner.
     pub fn outcome(&self) -> Option<(Terms, Option<Lead>)> {
-        let known = self.known.get()?;
+        let known = self.known.get().filter(|known| known.is_open)?;
         Some((known.terms, known.lead()))
     }
 }
@@ -141,5 +148,28 @@ impl Known {
             wins(&self.terms, former, bid);
         }
         leads
+    }
+}
+
+/// Bids whose auction has not come. They are one value, not a list: mostly their auction comes soon, and a value that is gone
+/// before the cache is written leaves no trace on the disk.
+pub struct Waiting<B: Record + Item>(ValueState<Vec<B>>);
+
+impl<B: Record + Item> Waiting<B> {
+    /// Declares the state.
+    pub fn new(states: &mut States) -> Self {
+        Self(states.lazy_value("waiting"))
+    }
+
+    /// One more.
+    pub fn add(&self, bid: RefOf<'_, B>) {
+        self.0.update(Vec::new, |bids| bids.push(B::own(bid)));
+    }
+
+    /// All of them, in the order in which they came; none is left.
+    pub fn take(&self) -> Vec<B> {
+        let bids = self.0.get().unwrap_or_default();
+        self.0.clear();
+        bids
     }
 }

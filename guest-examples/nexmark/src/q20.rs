@@ -5,6 +5,7 @@
 
 use pelton::prelude::*;
 
+use crate::contest::Waiting;
 use crate::events::{Auction, AuctionRef, Bid, BidRef, Event};
 
 const CATEGORY: i64 = 10;
@@ -41,18 +42,22 @@ pub fn q20(events: Stream<Event>) -> Stream<BidOnAuction> {
         .key_by(Auction::ID)
         .connect(bids.key_by(Bid::AUCTION))
         .process("join", |states| Join {
-            is_wanted: states.value("is wanted"),
+            known: states.value("known"),
             auction: states.lazy_value("auction"),
-            waiting: states.list("waiting"),
+            waiting: Waiting::new(states),
         })
 }
 
+/// What is known of an auction: bids wait for it, it is of another category, or of the one that is asked for.
+const AWAITED: u8 = 0;
+const OTHER: u8 = 1;
+const WANTED: u8 = 2;
+
 struct Join {
-    /// Whether the auction is of the category; none before it has come.
-    is_wanted: ValueState<bool>,
-    /// If it is.
+    known: ValueState<u8>,
+    /// The auction, if it is wanted.
     auction: ValueState<Auction>,
-    waiting: ListState<Bid>,
+    waiting: Waiting<Bid>,
 }
 
 impl CoProcess for Join {
@@ -63,31 +68,34 @@ impl CoProcess for Join {
     const TIMERS: bool = false;
 
     fn left(&self, _: i64, auction: AuctionRef<'_>, _: &mut Ctx, out: &mut Out<BidOnAuction>) {
-        let is_wanted = auction.category == CATEGORY;
-        self.is_wanted.set(is_wanted);
-        if is_wanted {
-            self.auction.set(auction.to_owned());
+        let waiting = match self.known.get() {
+            Some(AWAITED) => self.waiting.take(),
+            _ => Vec::new(),
+        };
+        if auction.category != CATEGORY {
+            return self.known.set(OTHER);
         }
-        let has_waited = self.waiting.with(|bids| {
-            let some = !bids.is_empty();
-            bids.filter(|_| is_wanted)
-                .for_each(|bid| emit(auction, bid, out));
-            some
-        });
-        if has_waited {
-            self.waiting.clear();
+        for bid in &waiting {
+            emit(auction, bid.as_ref(), out);
         }
+        self.known.set(WANTED);
+        self.auction.set(auction.to_owned());
     }
 
     fn right(&self, _: i64, bid: BidRef<'_>, _: &mut Ctx, out: &mut Out<BidOnAuction>) {
-        match self.is_wanted.get() {
-            None => self.waiting.add(bid.to_owned()),
-            Some(false) => {}
-            Some(true) => self.auction.with(|auction| {
+        match self.known.get() {
+            Some(OTHER) => {}
+            Some(WANTED) => self.auction.with(|auction| {
                 if let Some(auction) = auction {
                     emit(auction, bid, out);
                 }
             }),
+            known => {
+                if known.is_none() {
+                    self.known.set(AWAITED);
+                }
+                self.waiting.add(bid);
+            }
         }
     }
 }
