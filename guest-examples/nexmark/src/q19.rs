@@ -1,9 +1,7 @@
 //! q19: the ten highest bids of each auction, the earlier of equals first. They change as bids come.
 //!
 //! `.top_n(..)` does the same in a line. Here a value of fixed width says whether a bid has a place at all, so that most are
-//! turned away by a look at it; the texts of the ten lie in a map, in order, and only those that move are told.
-
-use std::ops::Bound::Unbounded;
+//! turned away by a look at it; the ten are changed in place, and only those that move are told.
 
 use pelton::prelude::*;
 
@@ -25,23 +23,13 @@ pub struct Placed {
     rank_number: i64,
 }
 
-/// Where a bid stands: these ascend from the first place to the last.
-#[derive(Record, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Standing {
-    /// The price with its sign changed: the highest first.
-    below: i64,
-    time: Timestamp,
-    /// Which of the auction's bids it is, as they came.
-    number: i64,
-}
-
 /// What decides whether a bid has a place.
 #[derive(Record, Clone, Copy)]
 struct Places {
     taken: i64,
-    /// Bids that had a place.
-    bids: i64,
-    last: Standing,
+    /// The bid in the last place.
+    price: i64,
+    time: Timestamp,
 }
 
 /// Builds the query.
@@ -51,13 +39,19 @@ pub fn q19(events: Stream<Event>) -> Stream<Placed> {
         .key_by(Bid::AUCTION)
         .process("ten highest", |states| Highest {
             places: states.value("places"),
-            bids: states.map("bids"),
+            bids: states.lazy_value("bids"),
         })
 }
 
 struct Highest {
     places: ValueState<Places>,
-    bids: MapState<Standing, Bid>,
+    /// From the first place to the last.
+    bids: ValueState<Vec<Bid>>,
+}
+
+/// Whether a bid of this price and time stands before one that comes later with the other's.
+fn is_before(price: i64, time: Timestamp, other: BidRef<'_>) -> bool {
+    price > other.price || price == other.price && time <= other.date_time
 }
 
 impl KeyedProcess for Highest {
@@ -68,64 +62,48 @@ impl KeyedProcess for Highest {
 
     fn process(&self, _: i64, bid: BidRef<'_>, cx: &mut Ctx, out: &mut Out<Placed>) {
         let former = self.places.get();
-        let own = Standing {
-            below: bid.price.saturating_neg(),
-            time: bid.date_time,
-            number: former.map_or(0, |places| places.bids),
-        };
-        let mut places = former.unwrap_or(Places {
-            taken: 0,
-            bids: 0,
-            last: own,
-        });
-        if places.taken == PLACES && own > places.last {
+        let is_full = former.is_some_and(|places| places.taken == PLACES);
+        if let Some(last) = former.filter(|_| is_full)
+            && is_before(last.price, last.time, bid)
+        {
             return;
         }
         if former.is_none() && cx.is_batch() {
             cx.set_timer(END);
         }
-        // Whoever stands behind moves down by one.
         let is_told = !cx.is_batch();
-        let (mut rank, mut at, mut before_last) = (1, 0, own);
-        self.bids
-            .each_within(Unbounded, Unbounded, |standing, other| {
-                let standing = standing.to_owned();
-                at += 1;
-                if at < PLACES {
-                    before_last = standing;
+        let places = self.bids.update(Vec::new, |bids| {
+            let at = bids.partition_point(|b| is_before(b.price, b.date_time, bid));
+            let rank = at as i64 + 1;
+            // Whoever stands behind moves down by one.
+            for (moved, rank) in bids.iter().skip(at).zip(rank..).filter(|_| is_told) {
+                if rank == PLACES {
+                    out.emit_kind(RowKind::Delete, placed(moved.as_ref(), rank));
+                } else {
+                    let moved = moved.as_ref();
+                    out.update(placed(moved, rank), placed(moved, rank + 1));
                 }
-                if standing < own {
-                    rank = at + 1;
-                } else if is_told && at == PLACES {
-                    out.emit_kind(RowKind::Delete, placed(other, at));
-                } else if is_told {
-                    out.update(placed(other, at), placed(other, at + 1));
-                }
-                true
-            });
-        if is_told {
-            out.emit_kind(RowKind::Insert, placed(bid, rank));
+            }
+            if is_told {
+                out.emit_kind(RowKind::Insert, placed(bid, rank));
+            }
+            bids.insert(at, bid.to_owned());
+            bids.truncate(PLACES as usize);
+            bids.last().map(|last| Places {
+                taken: bids.len() as i64,
+                price: last.price,
+                time: last.date_time,
+            })
+        });
+        if let Some(places) = places {
+            self.places.set(places);
         }
-        if places.taken == PLACES {
-            self.bids.remove(places.last.as_ref());
-        }
-        places.last = if places.taken == PLACES {
-            own.max(before_last)
-        } else {
-            own.max(places.last)
-        };
-        places.taken = PLACES.min(places.taken + 1);
-        places.bids += 1;
-        self.places.set(places);
-        self.bids.put(own.as_ref(), bid.to_owned());
     }
 
     fn on_timer(&self, _: i64, _: Timestamp, _: &mut Ctx, out: &mut Out<Placed>) {
-        let mut rank = 0;
-        self.bids.for_each(|_, bid| {
-            rank += 1;
-            out.emit(placed(bid, rank));
-        });
+        for (bid, rank) in self.bids.get().unwrap_or_default().iter().zip(1..) {
+            out.emit(placed(bid.as_ref(), rank));
+        }
     }
 }
 
