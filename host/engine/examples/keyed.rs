@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use arrow_array::{ArrayRef, Int64Array};
 use pelton_engine::function::Slots;
-use pelton_engine::operator::{Context, NoFunctions, Operator, OperatorMetrics, Outbox};
+use pelton_engine::operator::{Context, NoFunctions, OperatorMetrics, Outbox};
 use pelton_engine::operators::window;
 use pelton_engine::state::{KeyIndex, Touched, ValueStore};
 use pelton_model::batch::Batch;

@@ -12,6 +12,7 @@ use pelton_engine::operator::{Context, NoFunctions, Operator, OperatorMetrics, O
 use pelton_engine::operators::process::{ProcessOperator, StatePlace};
 use pelton_engine::operators::timestamps::TimestampsOperator;
 use pelton_engine::operators::transform::{Member, TransformOperator};
+use pelton_engine::splits::Splits;
 use pelton_engine::state::HeapBackend;
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
@@ -97,7 +98,10 @@ impl Prepared {
             };
             let output = self.job.needs.stream(id, 0);
             let output = output.ok_or_else(|| Error::bug("a stream without a schema"))?;
-            let mut operator = TimestampsOperator::new(spec, self.input(id)?, output, false)?;
+            let (splits, alignment) = (Splits::new(vec![String::new()]), Arc::default());
+            let input = self.input(id)?;
+            let mut operator =
+                TimestampsOperator::new(spec, input, output, splits, &alignment, false)?;
             let mut timed = Vec::new();
             let metrics = OperatorMetrics::new();
             for batch in &self.batches {

@@ -58,6 +58,7 @@ impl ExportPlaces {
 }
 
 type Answer<T> = (std::result::Result<T, Failure>,);
+type Prepare = (&'static [u32], u32, &'static [Field]);
 type Columns = (u32, Moment, Batch<'static>);
 type Accumulate = (u32, Moment, Batch<'static>, &'static [u8], Slots<'static>);
 type Results = (
@@ -74,7 +75,7 @@ pub(crate) struct Exports {
     pub(crate) describe:
         TypedFunc<(&'static [crate::convert::wire::Param<'static>],), Answer<JobGraph>>,
     pub(crate) open: TypedFunc<(TaskContext<'static>,), Answer<u64>>,
-    pub(crate) prepare: TypedFunc<(&'static [u32], u32, &'static [Field]), Answer<u32>>,
+    pub(crate) prepare: TypedFunc<Prepare, Answer<u32>>,
     pub(crate) transform: TypedFunc<Columns, Answer<ReplyOut>>,
     pub(crate) process: TypedFunc<(u32, Moment, KeyedBatch<'static>), Answer<KeyedReplyOut>>,
     pub(crate) on_timers: TypedFunc<(u32, Moment, TimerBatch<'static>), Answer<KeyedReplyOut>>,

@@ -205,11 +205,9 @@ fn split(
             made
         };
         let value = match value {
-            WindowValue::Count => {
-                WindowValue::Sum(partial(value.clone(), out.data_type.clone(), false))
-            }
+            WindowValue::Count => WindowValue::Sum(partial(value.clone(), out.data_type, false)),
             WindowValue::Sum(_) => {
-                WindowValue::Sum(partial(value.clone(), out.data_type.clone(), out.nullable))
+                WindowValue::Sum(partial(value.clone(), out.data_type, out.nullable))
             }
             WindowValue::Min(f) | WindowValue::Max(f) => {
                 let of = node(input, f)?;
