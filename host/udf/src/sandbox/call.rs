@@ -202,10 +202,15 @@ fn process(
         .zip(&states_columns)
         .map(|(s, c)| s.wire(c))
         .collect();
+    // Rows of a broadcast input have no key.
+    let keyed = match rows.keys.rows {
+        0 => 0,
+        _ => take,
+    };
     let rows = wire::KeyedBatch {
         input: rows.input,
         rows: batch(&rows.rows, take, &columns, &wired)?,
-        ordinals: prefix(rows.ordinals, take)?,
+        ordinals: prefix(rows.ordinals, keyed)?,
         keys: keys.wire(&keys_wire),
         states: &states_wire,
     };
