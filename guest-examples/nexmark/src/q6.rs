@@ -154,14 +154,15 @@ impl KeyedProcess for Averages {
         }
     }
 
-    fn on_timer(&self, seller: i64, _: Timestamp, _: &mut Ctx, out: &mut Out<SellerAverage>) {
+    fn on_timer(&self, seller: i64, now: Timestamp, _: &mut Ctx, out: &mut Out<SellerAverage>) {
         let mut sold = self.sold.get().unwrap_or_default();
         if sold.is_empty() {
             return;
         }
         sold.sort_unstable_by_key(|bid| (bid.time, bid.auction));
         let earliest = self.open.values().into_iter().min();
-        let settled = |bid: &Sold| earliest.is_none_or(|open| bid.time < open);
+        // Auctions that began by now are known, later ones not yet: some task may be ahead.
+        let settled = |bid: &Sold| bid.time <= now && earliest.is_none_or(|open| bid.time < open);
         let ready = sold.iter().take_while(|bid| settled(bid)).count();
         if ready == 0 {
             return;
