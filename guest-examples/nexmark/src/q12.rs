@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_window_is_where_the_clock_stands() {
         let mut harness = Harness::new(q12);
-        for (bidder, clock) in [(1, 5), (1, 9_999), (2, 9_999), (1, 10_000)] {
+        for (bidder, clock) in [(1, 5), (1, 9_998), (2, 9_998), (1, 10_000)] {
             harness.processing_time(Timestamp(clock));
             let bid = Bid {
                 bidder,
