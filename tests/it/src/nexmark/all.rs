@@ -121,35 +121,44 @@ fn check(run: &Run, query: &str, flags: &[&str]) {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+const QUERIES: [&str; 22] = [
+    "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q13", "q14", "q15",
+    "q16", "q17", "q18", "q19", "q20", "q21", "q22",
+];
+
+/// All queries with these flags, at parallelism 1, 2 and 4. One place for all: the component is compiled once.
 #[track_caller]
-fn check_all(query: &str) {
+fn check_all(queries: impl Iterator<Item = &'static str>, state: &str, mode: &str) {
     let run = Run::new();
-    let backends: &[&str] = match has_state(query) {
-        true => &["heap", "rocksdb"],
-        false => &["heap"],
-    };
-    for parallelism in ["1", "2", "4"] {
-        for state in backends {
-            for mode in ["streaming", "batch"] {
-                let flags = ["-p", parallelism, "--state", state, "--mode", mode];
-                check(&run, query, &flags);
-            }
+    for query in queries {
+        for parallelism in ["1", "2", "4"] {
+            let flags = ["-p", parallelism, "--state", state, "--mode", mode];
+            check(&run, query, &flags);
         }
     }
 }
 
-macro_rules! queries {
-    ($($query:ident),*) => { $(
-        #[test]
-        fn $query() {
-            check_all(stringify!($query));
-        }
-    )* };
+#[test]
+fn streaming_with_state_in_memory() {
+    check_all(QUERIES.into_iter(), "heap", "streaming");
 }
-queries!(
-    q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11, q13, q14, q15, q16, q17, q18, q19, q20, q21,
-    q22
-);
+
+#[test]
+fn batch_with_state_in_memory() {
+    check_all(QUERIES.into_iter(), "heap", "batch");
+}
+
+#[test]
+fn streaming_with_state_on_disk() {
+    let queries = QUERIES.into_iter().filter(|q| has_state(q));
+    check_all(queries, "rocksdb", "streaming");
+}
+
+#[test]
+fn batch_with_state_on_disk() {
+    let queries = QUERIES.into_iter().filter(|q| has_state(q));
+    check_all(queries, "rocksdb", "batch");
+}
 
 #[test]
 fn batches_of_any_size_give_the_same() {
