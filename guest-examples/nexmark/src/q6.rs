@@ -55,10 +55,15 @@ pub struct SellerAverage {
 pub fn q6(events: Stream<Event>) -> Stream<SellerAverage> {
     let bids = prices(&events);
     let auctions = events.only::<Auction>("auctions", Event::AUCTION);
-    auctions
+    let winning = auctions
         .key_by(Auction::ID)
         .connect(bids)
-        .process("winning bids", |states| Winning(Contest::new(states)))
+        .process("winning bids", |states| Winning(Contest::new(states)));
+    averages(winning)
+}
+
+fn averages(winning: Stream<Progress>) -> Stream<SellerAverage> {
+    winning
         .key_by(Progress::SELLER)
         .process("averages", |states| Averages {
             open: states.map("open"),
@@ -182,5 +187,89 @@ impl KeyedProcess for Averages {
         }
         self.last.set(last);
         self.sold.set(sold);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton::testing::Harness;
+
+    fn begins(harness: &mut Harness<Progress, SellerAverage>, auction: i64, at: i64) {
+        let row = Progress {
+            seller: 1,
+            auction,
+            date_time: Timestamp(at),
+            is_over: false,
+            winner: None,
+        };
+        harness.push_at(Timestamp(at), row);
+    }
+
+    fn ends(
+        harness: &mut Harness<Progress, SellerAverage>,
+        auction: i64,
+        at: i64,
+        sold: i64,
+        price: i64,
+    ) {
+        let winner = Sold {
+            time: Timestamp(sold),
+            auction,
+            price,
+        };
+        let row = Progress {
+            seller: 1,
+            auction,
+            date_time: Timestamp(0),
+            is_over: true,
+            winner: Some(winner),
+        };
+        harness.push_at(Timestamp(at), row);
+    }
+
+    fn told(harness: &mut Harness<Progress, SellerAverage>) -> Vec<(i64, i64)> {
+        let rows = harness.take();
+        rows.iter().map(|r| (r.auction, r.avg_price)).collect()
+    }
+
+    #[test]
+    fn winning_bids_are_averaged_in_the_order_of_their_times() {
+        let mut harness = Harness::new(averages);
+        begins(&mut harness, 1, 10);
+        begins(&mut harness, 2, 20);
+        ends(&mut harness, 2, 50, 30, 100);
+        harness.watermark(Timestamp(60));
+        assert_eq!(told(&mut harness), [], "the first may have sold earlier");
+        ends(&mut harness, 1, 70, 25, 50);
+        harness.watermark(Timestamp(70));
+        assert_eq!(told(&mut harness), [(1, 50), (2, 75)]);
+    }
+
+    #[test]
+    fn a_task_that_is_ahead_does_not_settle_a_bid() {
+        let mut harness = Harness::new(averages);
+        ends(&mut harness, 1, 40, 35, 10);
+        ends(&mut harness, 2, 90, 85, 30);
+        harness.watermark(Timestamp(50));
+        assert_eq!(told(&mut harness), [(1, 10)]);
+        // It began before the bid, and comes from a task that is behind.
+        begins(&mut harness, 3, 60);
+        harness.watermark(Timestamp(95));
+        assert_eq!(told(&mut harness), []);
+        ends(&mut harness, 3, 99, 80, 20);
+        harness.watermark(Timestamp(99));
+        assert_eq!(told(&mut harness), [(3, 15), (2, 20)]);
+    }
+
+    #[test]
+    fn eleven_bids_count() {
+        let mut harness = Harness::new(averages);
+        for auction in 0..12 {
+            ends(&mut harness, auction, 100 + auction, auction, auction * 11);
+        }
+        harness.watermark(Timestamp(1_000));
+        let all = told(&mut harness);
+        assert_eq!(all.get(10..), Some(&[(10, 55), (11, 66)][..]));
     }
 }
