@@ -23,10 +23,10 @@ fn run(mode: &str, numbers: impl Iterator<Item = i64>, more: &[&str]) -> (Place,
 #[track_caller]
 fn numbers((place, ended): (Place, Ended)) -> Vec<i64> {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let files = visible(&place.work().join("out"));
-    let texts = files
+    let folder = place.work().join("out");
+    let texts = visible(&folder)
         .iter()
-        .map(|f| std::fs::read_to_string(f).unwrap())
+        .map(|f| std::fs::read_to_string(folder.join(f)).unwrap())
         .collect::<String>();
     texts.lines().filter_map(|l| l.parse().ok()).collect()
 }
@@ -81,7 +81,7 @@ fn a_trigger_that_never_fires_ends_at_the_limit_of_state() {
         &ended,
         9,
         "error[PLT-0",
-        &["operator 'worker'", "the largest keys", "state-bytes"],
+        &["operator 'worker'", "largest keys", "state-bytes"],
     );
 }
 

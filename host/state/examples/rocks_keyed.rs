@@ -1,5 +1,5 @@
 //! What a keyed running sum of 64-byte values costs, background threads counted:
-//! `cargo run --release -p pelton-state --example keyed -- BACKEND KEYS ROWS uniform|zipf MEMORY_MIB [OPTION=VALUE..]`.
+//! `cargo run --release -p pelton-state --example rocks_keyed -- BACKEND KEYS ROWS uniform|zipf MEMORY_MIB [OPTION=VALUE..]`.
 //!
 //! Each key is written once before the clock starts. BACKEND is `heap` or `rocksdb`; options are RocksDB's own.
 
