@@ -30,7 +30,7 @@ pub(crate) enum Profile {
 /// When a build or a run fails.
 pub(crate) fn demo(repo: &Repo) -> Result<()> {
     setup::run(repo)?;
-    let pelton = build(repo, Profile::Release)?;
+    let pelton = build_with(repo, Profile::Release, &["--no-default-features"])?;
     let Some(examples) = repo.guest_examples() else {
         bail!("guest-examples has no jobs in this clone")
     };
@@ -71,7 +71,13 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result<()> {
 /// # Errors
 /// When the build fails.
 pub(crate) fn build(repo: &Repo, profile: Profile) -> Result<PathBuf> {
+    build_with(repo, profile, &[])
+}
+
+/// The same with more arguments: the demo needs no RocksDB, which takes minutes to compile.
+fn build_with(repo: &Repo, profile: Profile, more: &[&str]) -> Result<PathBuf> {
     let mut command = repo.cargo(&["build", "-p", "pelton-node"]);
+    command.args(more);
     if profile == Profile::Release {
         command.arg("--release");
     }
