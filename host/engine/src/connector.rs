@@ -3,12 +3,34 @@
 //! A [`Source`] belongs to a job and is shared by the tasks that read it: it deals its splits. A [`SourceReader`]
 //! belongs to one task and never waits: a step of a task must not block.
 
-use pelton_model::{Result, batch::Batch, time::Monotonic};
+use pelton_model::{Result, batch::Batch, id::CheckpointId, time::Monotonic};
 
 /// A source of one job, opened once; its readers take splits from it.
 pub trait Source: Send + Sync {
     /// The reader of task `index` of `parallelism`.
     fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>>;
+
+    /// A reader that goes on where others stopped: `positions` are those of all readers that there were, whatever the
+    /// parallelism. Splits without one are read from their beginning. Errors: `StateMismatch` for positions that do not
+    /// fit what is there now.
+    fn reader_at(
+        &self,
+        index: u32,
+        parallelism: u32,
+        positions: &[Position],
+    ) -> Result<Box<dyn SourceReader>>;
+
+    /// Whether rows can be read again from a position.
+    fn replays(&self) -> bool;
+}
+
+/// Where a split stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// The split's name: the same in every start of the job.
+    pub split: String,
+    /// The connector's own words: a byte offset, a sequence number.
+    pub at: Vec<u8>,
 }
 
 /// What a reader has for now.
@@ -51,9 +73,9 @@ pub trait SourceReader: Send {
     /// What was read so far.
     fn progress(&self) -> SourceProgress;
 
-    /// Where each split of this reader stands, so that a later reader can go on: (split, position). The meaning of a
-    /// position is the connector's own: a byte offset, a sequence number.
-    fn positions(&self) -> Vec<(String, u64)>;
+    /// Where each split of this reader stands after the rows of the last poll, also those that it has not begun or that
+    /// have ended.
+    fn positions(&self) -> Vec<Position>;
 }
 
 /// Counters of a reader, ascending.
@@ -74,10 +96,51 @@ pub trait Sink: Send + Sync {
     /// The writer of task `index` of `parallelism`.
     fn writer(&self, index: u32, parallelism: u32) -> Result<Box<dyn SinkWriter>>;
 
-    /// All writers have finished: what they wrote becomes visible. Called once, not after a failure.
+    /// All writers have finished: what they wrote and never prepared becomes visible. Called once, not after a failure.
     fn finish(&self) -> Result<()> {
         Ok(())
     }
+
+    /// What happens to rows that come again after a restart.
+    fn delivery(&self) -> Delivery;
+
+    /// A checkpoint is complete: what was prepared for it becomes visible. Asked again for the same after a crash, it
+    /// changes nothing that is done already. Called from a thread that may wait. Errors: `StoreUnavailable` is tried
+    /// again.
+    fn commit(&self, _committables: &[Vec<u8>]) -> Result<()> {
+        Ok(())
+    }
+
+    /// What was prepared for a checkpoint that will never be complete is undone.
+    fn abort(&self, _committables: &[Vec<u8>]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before the first writer of a start: commits these, which the checkpoint has that the job goes on from, and undoes
+    /// whatever else earlier starts have prepared or begun.
+    fn recover(&self, committables: &[Vec<u8>]) -> Result<()> {
+        self.commit(committables)
+    }
+}
+
+/// What a sink makes of rows that come again after a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// They become visible with the checkpoint that they belong to, once.
+    Committed,
+    /// A row replaces the one with its key.
+    Idempotent,
+    /// They are there twice.
+    AtLeastOnce,
+}
+
+/// What a writer hands over at a barrier.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Prepared {
+    /// What is to be committed once the checkpoint is complete; durable already.
+    pub committables: Vec<Vec<u8>>,
+    /// What a later writer needs to go on.
+    pub state: Option<Vec<u8>>,
 }
 
 /// Writes the rows of one task.
@@ -90,6 +153,21 @@ pub trait SinkWriter: Send {
         Ok(())
     }
 
-    /// The end of the input. Nothing follows.
+    /// Whether it takes rows now: asked before each batch. One that does not is asked again after a while.
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    /// The barrier: what was written before it is sealed, durably, and handed over.
+    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Prepared> {
+        Ok(Prepared::default())
+    }
+
+    /// Goes on with what earlier writers needed: called once, before the first row.
+    fn restore(&mut self, _states: &[Vec<u8>]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The end of the input. Nothing follows but, where there are checkpoints, a last [`prepare`](Self::prepare).
     fn finish(&mut self) -> Result<()>;
 }

@@ -1,7 +1,7 @@
 //! The data plane: operators, state, timers, windows, shuffle and the task that drives them.
 //! Needs: `model`. Refuses: async, clocks, threads, and every heavy technology; those reach it as traits.
 //!
-//! Inside: state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
+//! Inside: snapshot <- state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
 
 pub mod build;
 pub mod chain;
@@ -10,6 +10,7 @@ pub mod function;
 pub mod operator;
 pub mod operators;
 pub mod shuffle;
+pub mod snapshot;
 pub mod splits;
 pub mod state;
 pub mod task;

@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pelton_model::Result;
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
+use pelton_model::id::CheckpointId;
 use pelton_model::limits::Limits;
 use pelton_model::time::{Monotonic, ProcessingTime};
 use pelton_model::watermark::Watermark;
 
 use crate::function::{Functions, Moment};
+use crate::snapshot::{Restored, SnapshotWriter};
 use crate::splits::SplitWatch;
 
 /// One step of a chain. Composed, never inherited: an operator *has* state, timers and output.
@@ -49,6 +52,32 @@ pub trait Operator: Send {
 
     /// All inputs have ended, and the watermark is at its end.
     fn end(&mut self, _cx: &mut Context<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The barrier: what the operator holds now goes into the snapshot. It is not [`busy`](Self::busy). What is small is
+    /// written at once, what is large is frozen here and written by [`go_on_snapshot`](Self::go_on_snapshot). Without a
+    /// barrier the task has ended, and this is its last. Errors end the task.
+    fn snapshot(&mut self, _barrier: Option<Barrier>, _into: &mut SnapshotWriter) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes more of the snapshot that was begun, a few milliseconds' worth; whether it is complete. Errors: the
+    /// snapshot is given up, the task goes on.
+    fn go_on_snapshot(&mut self, _into: &mut SnapshotWriter) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// The snapshot that was begun is not wanted any more.
+    fn abort_snapshot(&mut self) {}
+
+    /// A checkpoint is complete, and with it all before.
+    fn completed(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes what it had at a checkpoint: called once, before anything else, with `cx.watermark` as it was then.
+    fn restore(&mut self, _from: &Restored<'_>, _cx: &mut Context<'_>) -> Result<()> {
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod show;
 mod values;
 
 use arrow_array::ArrayRef;
+use pelton_model::barrier::SnapshotForm;
 use pelton_model::graph::StateSpec;
 use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::Limits;
@@ -31,6 +32,8 @@ pub use show::key_text;
 pub use values::ValueStore;
 
 use crate::function::{Entries, Lists, Slots, StateChange};
+use crate::snapshot::{Restored, SnapshotWriter, keyed_section};
+use pelton_model::snapshot::{SectionKind, SectionSpec};
 
 /// Whose state it is, and what it is.
 #[derive(Clone, Debug)]
@@ -124,6 +127,19 @@ pub trait KeyedState: Send {
     /// keys. Called between batches, when no slot is in use; also cleans up some of what has expired.
     fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()>;
 
+    /// The barrier: what there is now is what the snapshot will have, though it is written later. Sections are those of
+    /// [`section_of`]. In the native form a backend may give files instead. Errors: as the operator's.
+    fn snapshot(&mut self, form: SnapshotForm, into: &mut SnapshotWriter) -> Result<()>;
+
+    /// Writes more of it, a few milliseconds' worth; whether it is complete. Errors: it is given up.
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool>;
+
+    /// It is not wanted any more.
+    fn abort_snapshot(&mut self);
+
+    /// Takes what it had at a checkpoint; it is empty. Errors: `Corrupt`; what the outside refuses.
+    fn restore(&mut self, from: &Restored<'_>) -> Result<()>;
+
     /// The keys with the most bytes, as text, with their bytes, the most first: for a message.
     fn largest(&mut self, count: usize) -> Result<Vec<(String, u64)>>;
 
@@ -146,6 +162,18 @@ pub struct HeapBackend;
 impl StateBackend for HeapBackend {
     fn keyed(&self, owner: &StateOwner) -> Result<Box<dyn KeyedState>> {
         Ok(Box::new(HeapState::new(owner.key.clone(), &owner.states)))
+    }
+}
+
+/// The section of a state in snapshots, whatever the backend: the key and the map's key are those of the entries, the
+/// value is the state's, a field after the other.
+#[must_use]
+pub fn section_of(key: &[Field], state: &StateSpec) -> SectionSpec {
+    let sub = state.map_key.as_ref().map_or(&[][..], |s| &s.fields);
+    let kind = SectionKind::of_state(state.kind, state.map_key.is_some());
+    SectionSpec {
+        stamped: state.ttl.is_some(),
+        ..keyed_section(kind, &state.name, key, sub, &state.schema.fields)
     }
 }
 

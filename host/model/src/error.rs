@@ -126,8 +126,22 @@ codes! {
         "The compiler refused the job's sources, or the toolchain for WebAssembly is missing. The compiler's own words stand above.";
     TestFailed "PLT-0502" BadJob "a case failed"
         "The output of a case differs from what it expects. `pelton test --update` takes the new output as the expected one.";
+    StoreUnavailable "PLT-0404" Retry "the store did not answer"
+        "A request to the store of checkpoints failed in a way that may pass: a timeout, a lost connection, too many requests. It is tried again, with pauses; after that the checkpoint fails, and the job goes on.";
+    StoreFailed "PLT-0405" Environment "the store refused"
+        "The store of checkpoints refused for good: a right is missing, the disk is full, the URL is wrong, or it cannot write an object only where there is none. The message has the URL and the store's own words.";
+    CheckpointFailed "PLT-0406" Environment "a checkpoint failed"
+        "A checkpoint was not complete in time, or could not be written. The job goes on with the last complete one, up to the number of failures that are tolerated.";
     Corrupt "PLT-0601" DataLost "durable data is damaged"
         "A file's checksum, length or version is wrong. It is not used.";
+    StateMismatch "PLT-0602" BadJob "the state does not fit the job"
+        "A checkpoint or savepoint has state that the job cannot take: an operator that is not there any more, a state with another type, another number of key groups. The message names the operator, the state and the field.";
+    WrongJob "PLT-0603" Usage "the checkpoints belong to another job"
+        "The checkpoint folder has checkpoints of a job with another name, or of other source parameters. Name another folder, or begin anew with `--fresh`.";
+    Fenced "PLT-0604" Environment "another process has taken over"
+        "A later start of the same job has taken the next term in the checkpoint folder. This process commits nothing more, and ends.";
+    NotReplayable "PLT-0605" BadJob "exactly once is not possible"
+        "A source cannot be read again from a position, or a sink cannot commit: after a crash, rows would be lost or come twice. `--allow-at-least-once` accepts that.";
     Bug "PLT-0901" Bug "a bug in Pelton"
         "An invariant of the host does not hold. Please report the message.";
 }

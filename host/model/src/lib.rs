@@ -5,6 +5,8 @@
 
 pub mod barrier;
 pub mod batch;
+pub mod blob;
+pub mod checkpoint;
 pub mod element;
 pub mod encoding;
 pub mod error;
@@ -14,6 +16,7 @@ pub mod key;
 pub mod limits;
 pub mod protocol;
 pub mod schema;
+pub mod snapshot;
 pub mod time;
 pub mod watermark;
 pub mod window;

@@ -1,7 +1,7 @@
 //! The messages between the planes: what a task should be, what it is told, what it reports. Values only.
 
 use crate::barrier::Barrier;
-use crate::id::{ChannelId, OperatorId, TaskId};
+use crate::id::{ChannelId, CheckpointId, OperatorId, TaskId};
 use crate::key::KeyGroupRange;
 
 /// What one task should run: decided by `control`, carried out by `engine`.
@@ -44,8 +44,12 @@ pub struct OutputSpec {
 /// What a task is told, besides its elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TaskCommand {
-    /// Start a checkpoint at the sources.
+    /// Start a checkpoint at the sources: for tasks that have any.
     Checkpoint(Barrier),
+    /// A checkpoint is complete.
+    Completed(CheckpointId),
+    /// A checkpoint will never be complete.
+    Aborted(CheckpointId),
     /// Stop at once; nothing is finished.
     Cancel,
     /// Sources end as if their input did.

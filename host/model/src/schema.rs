@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, StructArray};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Fields, TimeUnit};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorCode, Result};
 
 /// The type of a value.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DataType {
     /// true or false
     Bool,
@@ -58,13 +60,15 @@ pub enum DataType {
 }
 
 /// A named value of a record.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Field {
     /// Unique within its record.
     pub name: String,
     /// What it holds.
+    #[serde(rename = "type")]
     pub data_type: DataType,
     /// Whether it may be null.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nullable: bool,
 }
 

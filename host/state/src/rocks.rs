@@ -334,6 +334,24 @@ fn check_pairs(slots: &[u32], map_keys: &Slots) -> Result<()> {
 }
 
 impl KeyedState for RocksState {
+    fn snapshot(
+        &mut self,
+        _: pelton_model::barrier::SnapshotForm,
+        _: &mut pelton_engine::snapshot::SnapshotWriter,
+    ) -> Result<()> {
+        Err(Error::bug("snapshots are not written yet"))
+    }
+
+    fn go_on_snapshot(&mut self, _: &mut pelton_engine::snapshot::SnapshotWriter) -> Result<bool> {
+        Err(Error::bug("snapshots are not written yet"))
+    }
+
+    fn abort_snapshot(&mut self) {}
+
+    fn restore(&mut self, _: &pelton_engine::snapshot::Restored<'_>) -> Result<()> {
+        Err(Error::bug("snapshots are not read yet"))
+    }
+
     fn at(&mut self, time: StateTime) {
         for state in &mut self.states {
             match state {

@@ -35,6 +35,10 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
 }
 
 impl Sink for Blackhole {
+    fn delivery(&self) -> pelton_engine::connector::Delivery {
+        pelton_engine::connector::Delivery::AtLeastOnce
+    }
+
     fn writer(&self, _index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Writer {
             rows: self.rows.clone(),

@@ -122,6 +122,19 @@ struct Merged {
 }
 
 impl Source for Merged {
+    fn reader_at(
+        &self,
+        _: u32,
+        _: u32,
+        _: &[pelton_engine::connector::Position],
+    ) -> Result<Box<dyn SourceReader>> {
+        Err(pelton_model::Error::bug("positions are not read yet"))
+    }
+
+    fn replays(&self) -> bool {
+        false
+    }
+
     fn reader(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SourceReader>> {
         let files = self.files.iter().filter(|_| index == 0);
         let lanes = files
@@ -207,7 +220,7 @@ impl SourceReader for Reader {
         all
     }
 
-    fn positions(&self) -> Vec<(String, u64)> {
+    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
         self.lanes
             .iter()
             .flat_map(|l| l.reader.positions())

@@ -152,6 +152,19 @@ struct Groups {
 struct Shared(Arc<Groups>);
 
 impl Source for Shared {
+    fn reader_at(
+        &self,
+        _: u32,
+        _: u32,
+        _: &[pelton_engine::connector::Position],
+    ) -> Result<Box<dyn SourceReader>> {
+        Err(pelton_model::Error::bug("positions are not read yet"))
+    }
+
+    fn replays(&self) -> bool {
+        false
+    }
+
     fn reader(&self, _index: u32, _parallelism: u32) -> Result<Box<dyn SourceReader>> {
         Ok(Box::new(Reader {
             progress: SourceProgress {
@@ -224,8 +237,12 @@ impl SourceReader for Reader {
         self.progress
     }
 
-    fn positions(&self) -> Vec<(String, u64)> {
-        self.positions.clone()
+    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
+        let position = |(split, at): &(String, u64)| pelton_engine::connector::Position {
+            split: split.clone(),
+            at: at.to_le_bytes().to_vec(),
+        };
+        self.positions.iter().map(position).collect()
     }
 }
 

@@ -314,6 +314,10 @@ struct FilesSink {
 }
 
 impl Sink for FilesSink {
+    fn delivery(&self) -> pelton_engine::connector::Delivery {
+        pelton_engine::connector::Delivery::AtLeastOnce
+    }
+
     fn writer(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Writer {
             plan: self.plan.clone(),

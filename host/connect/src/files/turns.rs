@@ -12,6 +12,19 @@ use pelton_model::time::Monotonic;
 pub(super) struct Turns(pub(super) Vec<(String, Arc<dyn Source>)>);
 
 impl Source for Turns {
+    fn reader_at(
+        &self,
+        _: u32,
+        _: u32,
+        _: &[pelton_engine::connector::Position],
+    ) -> Result<Box<dyn SourceReader>> {
+        Err(pelton_model::Error::bug("positions are not read yet"))
+    }
+
+    fn replays(&self) -> bool {
+        false
+    }
+
     fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
         let own = self.0.iter().skip(index as usize);
         let lanes = own
@@ -101,7 +114,7 @@ impl SourceReader for Reader {
         all
     }
 
-    fn positions(&self) -> Vec<(String, u64)> {
+    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
         self.lanes
             .iter()
             .flat_map(|l| l.reader.positions())

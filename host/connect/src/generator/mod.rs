@@ -165,6 +165,19 @@ impl Generator {
 }
 
 impl Source for Generator {
+    fn reader_at(
+        &self,
+        _: u32,
+        _: u32,
+        _: &[pelton_engine::connector::Position],
+    ) -> Result<Box<dyn SourceReader>> {
+        Err(pelton_model::Error::bug("positions are not read yet"))
+    }
+
+    fn replays(&self) -> bool {
+        false
+    }
+
     fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
         self.reader_at(index, parallelism, &[])
     }
@@ -300,10 +313,13 @@ impl SourceReader for Reader {
         }
     }
 
-    fn positions(&self) -> Vec<(String, u64)> {
+    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
         self.splits
             .iter()
-            .map(|s| (s.index.to_string(), s.position))
+            .map(|s| pelton_engine::connector::Position {
+                split: s.index.to_string(),
+                at: s.position.to_le_bytes().to_vec(),
+            })
             .collect()
     }
 }

@@ -69,6 +69,10 @@ struct Print {
 }
 
 impl Sink for Print {
+    fn delivery(&self) -> pelton_engine::connector::Delivery {
+        pelton_engine::connector::Delivery::AtLeastOnce
+    }
+
     fn writer(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
         let prefix = if self.settings.prefix {
             format!("{}> ", u64::from(index) + 1)
