@@ -12,10 +12,11 @@ use pelton_model::id::{ChannelId, OperatorId};
 use pelton_model::limits::Limits;
 use pelton_model::protocol::TaskSpec;
 use pelton_model::schema::Schema;
+use pelton_model::snapshot::SectionKind;
 use pelton_model::{Error, Result};
 
-use crate::chain::{Chain, Entry, Node, Target};
-use crate::connector::{Sink, Source};
+use crate::chain::{Chain, Entry, Node, Part, Target};
+use crate::connector::{Position, Sink, Source};
 use crate::function::Functions;
 use crate::operator::{NoFunctions, Operator, OperatorMetrics};
 use crate::operators::combine::CombineOperator;
@@ -27,9 +28,10 @@ use crate::operators::transform::{Member, TransformOperator};
 use crate::operators::window;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
+use crate::snapshot::{RestoreFrom, SnapshotStore};
 use crate::splits::{Alignment, Splits};
 use crate::state::StateBackend;
-use crate::task::{Gate, Head, Task};
+use crate::task::{Durable, Gate, Head, Task};
 
 /// What a job's tasks share.
 pub struct JobParts<'a> {
@@ -51,6 +53,8 @@ pub struct JobParts<'a> {
     pub batch: bool,
     /// The splits that stay together.
     pub alignment: Arc<Alignment>,
+    /// What the job goes on from.
+    pub restore: Option<RestoreFrom>,
 }
 
 /// What one task gets of its own.
@@ -63,6 +67,8 @@ pub struct TaskParts<'a> {
     pub senders: BTreeMap<ChannelId, Box<dyn Sender>>,
     /// Its input gates, one for each task that sends to it, with their channels.
     pub gates: Vec<(Vec<ChannelId>, Box<dyn Receiver>)>,
+    /// Where its snapshots go; none where there are no checkpoints.
+    pub snapshots: Option<Box<dyn SnapshotStore>>,
 }
 
 /// Whether a chain calls users' functions.
@@ -162,6 +168,16 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
     let gates = gates(parts.gates, &entries)?;
     let splits = builder.splits.take().into_values().collect();
     let functions = parts.functions.unwrap_or_else(|| Box::new(NoFunctions));
+    let durable = parts.snapshots.map(|store| Durable {
+        task: spec.task,
+        part: Part {
+            task: spec.task.index,
+            parallelism: spec.parallelism,
+            key_groups: spec.key_groups,
+        },
+        store,
+        restore: job.restore.clone(),
+    });
     Ok(Task::new(
         Chain::new(nodes, exits),
         (heads, splits),
@@ -169,6 +185,7 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
         functions,
         job.limits.clone(),
         job.batch_rows,
+        durable,
     ))
 }
 
@@ -298,10 +315,15 @@ impl Builder<'_> {
                     .sources
                     .get(&first)
                     .ok_or_else(|| Error::bug("a source that was not opened"))?;
-                let reader = source.reader(self.spec.task.index, self.spec.parallelism)?;
+                let (task, of) = (self.spec.task.index, self.spec.parallelism);
+                let reader = match self.positions(op)? {
+                    Some(positions) => source.reader_at(task, of, &positions)?,
+                    None => source.reader(task, of)?,
+                };
                 let names = reader.splits();
                 heads.push(Head {
                     node: index,
+                    uid: op.uid.clone(),
                     paused: match names.len() {
                         0 | 1 => Vec::new(),
                         several => vec![false; several],
@@ -381,6 +403,7 @@ impl Builder<'_> {
         };
         Ok(Node {
             name: op.name.clone(),
+            uid: op.uid.clone(),
             operator,
             metrics,
             channels: Vec::new(),
@@ -391,6 +414,30 @@ impl Builder<'_> {
     fn splits_of(&self, id: OperatorId, names: Vec<String>) -> Arc<Splits> {
         let mut all = self.splits.borrow_mut();
         Arc::clone(all.entry(id).or_insert_with(|| Splits::new(names)))
+    }
+
+    /// Where the readers of a source stood at the checkpoint that the job goes on from, if it had the source.
+    fn positions(&self, op: &Spec) -> Result<Option<Vec<Position>>> {
+        let Some(from) = &self.job.restore else {
+            return Ok(None);
+        };
+        let part = (self.spec.task.index, self.spec.parallelism);
+        let restored = from.operator(&op.uid, part, self.spec.key_groups);
+        if restored.tasks().next().is_none() {
+            return Ok(None);
+        }
+        let mut positions = Vec::new();
+        restored.entries(
+            |s| s.kind == SectionKind::Positions,
+            |_, _, entry| {
+                positions.push(Position {
+                    split: String::from_utf8_lossy(entry.sub).into_owned(),
+                    at: entry.value.to_vec(),
+                });
+                Ok(())
+            },
+        )?;
+        Ok(Some(positions))
     }
 
     /// The splits of the source above an operator in this chain, if no watermarks are made in between; else one.

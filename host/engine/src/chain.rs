@@ -42,6 +42,8 @@ pub struct Entry {
 pub struct Node {
     /// For messages.
     pub name: String,
+    /// What its state is found by.
+    pub uid: String,
     /// What runs. None for a source: its rows are put in by the task.
     pub operator: Option<Box<dyn Operator>>,
     /// Its counters.
@@ -57,6 +59,10 @@ struct Place {
     inputs: Vec<Merge>,
     idle: Vec<bool>,
     watermark: Watermark,
+    /// The last watermark that it has sent on.
+    sent: Watermark,
+    /// Whether its part of the snapshot at hand is complete.
+    saved: bool,
     /// Channels of all inputs that have not ended.
     open: usize,
     /// All inputs have ended while the operator was busy: its end follows.
@@ -90,6 +96,8 @@ impl Chain {
             inputs: node.channels.iter().map(|c| Merge::new(*c)).collect(),
             idle: vec![false; node.channels.len()],
             watermark: Watermark::MIN,
+            sent: Watermark::MIN,
+            saved: true,
             open: node.channels.iter().sum(),
             end_due: false,
             ended: false,
@@ -111,7 +119,12 @@ impl Chain {
 
     /// Whether every way out has room: asked before each step.
     pub fn has_room(&mut self) -> bool {
+        let open = |p: &mut Place| !p.ended && p.node.operator.is_some();
         self.exits.iter_mut().all(Partitioner::has_room)
+            && self
+                .places
+                .iter_mut()
+                .all(|p| !open(p) || p.node.operator.as_mut().is_none_or(|op| op.has_room()))
     }
 
     /// Whether an operator has more to emit before anything else may come in.
@@ -164,7 +177,7 @@ impl Chain {
                     self.end(entry.node, around)
                 }
             }
-            Element::Barrier(_) => Err(Error::bug("a barrier came to a task without checkpoints")),
+            Element::Barrier(_) => Err(Error::bug("a barrier is the task's, not an operator's")),
         }
     }
 
@@ -375,7 +388,11 @@ impl Chain {
         element: Element,
         around: &mut Surroundings<'_>,
     ) -> Result<()> {
-        let ports = self.place(node)?.node.targets.len();
+        let place = self.place(node)?;
+        if let Element::Watermark(w) = &element {
+            place.sent = place.sent.max(*w);
+        }
+        let ports = place.node.targets.len();
         let ports = if port == Outbox::ALL {
             0..ports
         } else {
@@ -418,5 +435,7 @@ impl Place {
     }
 }
 
+mod snapshot;
+pub use snapshot::Part;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //!
 //! Inside: snapshot <- state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
 
+pub mod align;
 pub mod build;
 pub mod chain;
 pub mod connector;

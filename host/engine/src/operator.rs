@@ -45,6 +45,11 @@ pub trait Operator: Send {
         false
     }
 
+    /// Whether it takes rows now: asked before each step of the task.
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
     /// When to be woken by processing time.
     fn next_wake(&self) -> Option<Wakeup> {
         None

@@ -323,6 +323,7 @@ impl<'a> Restored<'a> {
                         Distribution::KeyGroup | Distribution::Union => true,
                         Distribution::Split => mine || !same,
                         Distribution::Task => mine,
+                        Distribution::Own => mine || !same,
                         Distribution::Broadcast => {
                             self.first_with(&tasks, &section.spec) == Some((task.index, number))
                         }

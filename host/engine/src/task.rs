@@ -4,17 +4,22 @@
 //! Nothing waits inside a step. A step takes one batch from a source or a few elements from a channel, if every way
 //! out has room; else it says what it waits for, and whoever drives it calls again when it was woken.
 
+use pelton_model::barrier::Barrier;
 use pelton_model::element::Element;
+use pelton_model::id::TaskId;
 use pelton_model::limits::Limits;
 use pelton_model::protocol::TaskCommand;
+use pelton_model::snapshot::{Entry as StateEntry, NO_GROUP, SectionKind};
 use pelton_model::time::{Monotonic, ProcessingTime};
 use pelton_model::{Error, Result};
 
-use crate::chain::{Chain, Entry, Surroundings};
+use crate::align::{Aligner, Due};
+use crate::chain::{Chain, Entry, Part, Surroundings};
 use crate::connector::{Poll, SourceProgress, SourceReader};
 use crate::function::{Functions, UserMetric};
 use crate::operator::OperatorMetrics;
 use crate::shuffle::Receiver;
+use crate::snapshot::{RestoreFrom, SnapshotStore, SnapshotWriter, section};
 use crate::splits::Splits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +28,8 @@ use std::sync::atomic::Ordering;
 const ELEMENTS_A_STEP: usize = 16;
 /// What was handed to a sink or an exchange stays unflushed for at most so long under load.
 const FLUSH_MS: u64 = 10;
+/// What waits for a sink or for a snapshot's output that has no room is looked at again after so long.
+const RETRY_MS: u64 = 2;
 /// Where all splits are paused, they are looked at again after so long.
 const PAUSE_MS: u64 = 5;
 
@@ -30,6 +37,8 @@ const PAUSE_MS: u64 = 5;
 pub struct Head {
     /// Its node.
     pub node: usize,
+    /// What its positions are found by.
+    pub uid: String,
     /// What it reads.
     pub reader: Box<dyn SourceReader>,
     /// Its splits, as others see them.
@@ -101,6 +110,31 @@ pub struct Task {
     turn: usize,
     /// Something was processed since the last flush, and when the first of it.
     dirty: Option<Monotonic>,
+    checkpoints: Option<Checkpoints>,
+}
+
+/// What a task needs where there are checkpoints.
+pub struct Durable {
+    /// Which task it is.
+    pub task: TaskId,
+    /// Of how many, with which key groups.
+    pub part: Part,
+    /// Where its snapshots go.
+    pub store: Box<dyn SnapshotStore>,
+    /// What it goes on from: taken at the first step.
+    pub restore: Option<RestoreFrom>,
+}
+
+/// How far a task is with its checkpoints.
+struct Checkpoints {
+    with: Durable,
+    aligner: Aligner,
+    /// The snapshot that is being written, and its barrier; none for the last one.
+    writing: Option<(Option<Barrier>, SnapshotWriter)>,
+    /// The last barrier of all has passed: nothing is read any more.
+    stopped: bool,
+    /// The last snapshot, of a task that has ended, is begun.
+    last: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,8 +154,17 @@ impl Task {
         functions: Box<dyn Functions>,
         limits: Limits,
         batch_rows: usize,
+        durable: Option<Durable>,
     ) -> Self {
+        let checkpoints = durable.map(|with| Checkpoints {
+            with,
+            aligner: Aligner::new(gates.iter().map(|g| g.entries.len())),
+            writing: None,
+            stopped: false,
+            last: false,
+        });
         Self {
+            checkpoints,
             chain,
             splits,
             heads: heads.into_iter().map(|h| (h, HeadState::Active)).collect(),
@@ -146,25 +189,36 @@ impl Task {
     pub fn step(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<Step> {
         if !self.opened {
             self.opened = true;
+            let restore = self.checkpoints.as_mut();
+            let restore = restore.and_then(|c| Some((c.with.restore.take()?, c.with.part)));
             let mut around = Surroundings {
                 functions: self.functions.as_mut(),
                 now,
                 monotonic,
                 limits: &self.limits,
             };
+            if let Some((from, part)) = restore {
+                self.chain.restore(&from, part, &mut around)?;
+            }
             self.chain.open(&mut around)?;
         }
+        let saved = self.go_on_checkpoint(now, monotonic)?;
         if !self.chain.has_room() {
             self.splits.iter().for_each(|s| s.block(monotonic));
-            return Ok(Step::Waiting {
-                until: None,
-                wall: None,
+            return Ok(match saved {
+                true => Step::Ready,
+                false => Step::Waiting {
+                    until: Some(monotonic.plus_ms(RETRY_MS)),
+                    wall: None,
+                },
             });
         }
         self.splits.iter().for_each(|s| s.unblock(monotonic));
         let mut worked = self.chain.is_busy();
         if !worked {
             worked |= self.take_elements(now, monotonic)?;
+            // Before the sources go on: where they stand belongs to the snapshot.
+            worked |= self.go_on_checkpoint(now, monotonic)?;
         }
         if !self.chain.is_busy() {
             worked |= self.poll_sources(now, monotonic)?;
@@ -187,9 +241,9 @@ impl Task {
         }
         self.chain.wake(dry, &mut around)?;
         if self.chain.has_ended() {
-            return Ok(Step::Done);
+            return self.after_end(monotonic);
         }
-        if worked {
+        if worked || saved {
             return Ok(Step::Ready);
         }
         let (until, wall) = self.chain.next_wake();
@@ -204,8 +258,12 @@ impl Task {
                 }
             })
             .min();
+        let checkpoint = self.checkpoints.as_ref().and_then(|c| match c.writing {
+            Some(_) => Some(monotonic.plus_ms(RETRY_MS)),
+            None => c.aligner.overtakes_at(),
+        });
         Ok(Step::Waiting {
-            until: until.into_iter().chain(source).min(),
+            until: until.into_iter().chain(source).chain(checkpoint).min(),
             wall,
         })
     }
@@ -217,12 +275,81 @@ impl Task {
         now: ProcessingTime,
         monotonic: Monotonic,
     ) -> Result<()> {
-        if command == TaskCommand::Drain {
-            for i in 0..self.heads.len() {
-                self.end_head(i, now, monotonic)?;
+        match command {
+            TaskCommand::Cancel => {}
+            TaskCommand::Drain => {
+                for i in 0..self.heads.len() {
+                    self.end_head(i, now, monotonic)?;
+                }
+            }
+            TaskCommand::Checkpoint(barrier) => {
+                // One that has ended is in the checkpoint with its last snapshot.
+                let over = self.chain.has_ended();
+                if let Some(c) = self.checkpoints.as_mut().filter(|_| !over) {
+                    c.aligner.command(barrier, monotonic);
+                }
+            }
+            TaskCommand::Completed(checkpoint) => self.chain.completed(checkpoint)?,
+            TaskCommand::Aborted(checkpoint) => {
+                if let Some(c) = &mut self.checkpoints {
+                    c.aligner.aborted(checkpoint);
+                    let writes = |(b, _): &(Option<Barrier>, _)| {
+                        b.is_some_and(|b| b.checkpoint == checkpoint)
+                    };
+                    if c.writing.as_ref().is_some_and(writes) {
+                        c.writing = None;
+                        self.chain.abort_snapshot();
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Begins the snapshot that is due, if the last one is written, and writes more of the one at hand; whether anything
+    /// was done.
+    fn go_on_checkpoint(&mut self, _now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
+        let busy = self.chain.is_busy();
+        let Some(c) = &mut self.checkpoints else {
+            return Ok(false);
+        };
+        let mut worked = false;
+        if c.writing.is_none()
+            && !busy
+            && let Some(Due::Aligned(barrier)) = c.aligner.due(monotonic)
+        {
+            c.aligner.begun();
+            c.stopped |= barrier.last;
+            let mut writer = SnapshotWriter::new(c.with.store.begin(c.with.task, Some(barrier)));
+            put_positions(&self.heads, &mut writer);
+            self.chain.snapshot(Some(barrier), &mut writer)?;
+            self.chain.send_barrier(barrier)?;
+            c.writing = Some((Some(barrier), writer));
+            worked = true;
+        }
+        Ok(worked | write_on(&mut self.chain, c))
+    }
+
+    /// The chain has ended: its last snapshot stands for it in all checkpoints that follow.
+    fn after_end(&mut self, monotonic: Monotonic) -> Result<Step> {
+        let Some(c) = &mut self.checkpoints else {
+            return Ok(Step::Done);
+        };
+        if c.writing.is_none() && !c.last {
+            c.last = true;
+            let mut writer = SnapshotWriter::new(c.with.store.begin(c.with.task, None));
+            put_positions(&self.heads, &mut writer);
+            self.chain.snapshot(None, &mut writer)?;
+            c.writing = Some((None, writer));
+        }
+        Ok(match (write_on(&mut self.chain, c), &c.writing) {
+            (_, None) if c.last => Step::Done,
+            (true, _) | (_, None) => Step::Ready,
+            (false, Some(_)) => Step::Waiting {
+                until: Some(monotonic.plus_ms(RETRY_MS)),
+                wall: None,
+            },
+        })
     }
 
     /// The user's own metrics.
@@ -248,7 +375,9 @@ impl Task {
             let Some((gate, open)) = self.gates.get_mut(index) else {
                 break;
             };
-            let received = if *open > 0 {
+            let checkpoints = self.checkpoints.as_ref();
+            let blocked = checkpoints.is_some_and(|c| c.stopped || c.aligner.is_blocked(index));
+            let received = if *open > 0 && !blocked {
                 gate.receiver.receive()
             } else {
                 None
@@ -259,7 +388,17 @@ impl Task {
             };
             dry = 0;
             taken += 1;
-            if matches!(element, Element::End) {
+            if let Element::Barrier(barrier) = element {
+                if let Some(c) = &mut self.checkpoints {
+                    c.aligner.barrier(index, barrier, monotonic);
+                    if c.aligner.due(monotonic).is_some() {
+                        break;
+                    }
+                }
+                continue;
+            }
+            let ended = matches!(element, Element::End);
+            if ended {
                 *open -= 1;
             }
             let rows = matches!(element, Element::Batch(_));
@@ -272,6 +411,12 @@ impl Task {
                 limits: &self.limits,
             };
             self.chain.put(entry, element, &mut around)?;
+            if let Some(c) = self.checkpoints.as_mut().filter(|_| ended) {
+                c.aligner.ended(index);
+                if c.aligner.due(monotonic).is_some() {
+                    break;
+                }
+            }
             if self.chain.is_busy() || rows && !self.chain.has_room() {
                 break;
             }
@@ -281,6 +426,9 @@ impl Task {
 
     fn poll_sources(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
         let mut worked = false;
+        if self.checkpoints.as_ref().is_some_and(|c| c.stopped) {
+            return Ok(false);
+        }
         for i in 0..self.heads.len() {
             let Some((head, state)) = self.heads.get_mut(i) else {
                 continue;
@@ -341,5 +489,40 @@ impl Task {
             limits: &self.limits,
         };
         self.chain.put_source(node, Element::End, &mut around)
+    }
+}
+
+/// Writes more of the snapshot at hand; whether anything was done.
+fn write_on(chain: &mut Chain, c: &mut Checkpoints) -> bool {
+    let Some((barrier, mut writer)) = c.writing.take() else {
+        return false;
+    };
+    if !writer.has_room() {
+        c.writing = Some((barrier, writer));
+        return false;
+    }
+    match chain.go_on_snapshot(&mut writer) {
+        Ok(true) => writer.finish(),
+        Ok(false) => c.writing = Some((barrier, writer)),
+        Err(error) => {
+            chain.abort_snapshot();
+            writer.decline(error);
+        }
+    }
+    true
+}
+
+fn put_positions(heads: &[(Head, HeadState)], writer: &mut SnapshotWriter) {
+    for (head, _) in heads {
+        writer.operator(&head.uid);
+        let number = writer.section(section(SectionKind::Positions, "positions"));
+        for position in head.reader.positions() {
+            let entry = StateEntry {
+                key: &[],
+                sub: position.split.as_bytes(),
+                value: &position.at,
+            };
+            writer.put(number, NO_GROUP, entry);
+        }
     }
 }

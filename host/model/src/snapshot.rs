@@ -104,6 +104,8 @@ pub enum Distribution {
     Broadcast,
     /// The task of the same number; with another parallelism, in turn.
     Task,
+    /// The task of the same number; with another parallelism, every task gets all.
+    Own,
 }
 
 impl SectionKind {
@@ -149,7 +151,8 @@ impl SectionKind {
             | Self::ProcessingTimers
             | Self::Windows => Distribution::KeyGroup,
             Self::OperatorList => Distribution::Split,
-            Self::UnionList | Self::Watermark | Self::Positions => Distribution::Union,
+            Self::UnionList | Self::Positions => Distribution::Union,
+            Self::Watermark => Distribution::Own,
             Self::Broadcast => Distribution::Broadcast,
             Self::Writer | Self::InFlight => Distribution::Task,
         }

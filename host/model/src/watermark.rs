@@ -71,6 +71,11 @@ impl Merge {
         }
     }
 
+    /// A merge that has emitted a watermark, of channels that will say again where they are.
+    pub fn restore(&mut self, emitted: Watermark) {
+        self.emitted = self.emitted.max(emitted);
+    }
+
     /// The last watermark that was emitted.
     #[must_use]
     pub fn current(&self) -> Watermark {

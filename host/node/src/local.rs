@@ -92,6 +92,7 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         backend: job.state.backend(),
         batch: job.batch,
         alignment: Arc::default(),
+        restore: None,
     };
     let began = pool.now();
     for (index, spec) in job.plan.tasks.iter().enumerate() {
@@ -112,6 +113,7 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
                 functions,
                 senders,
                 gates,
+                snapshots: None,
             },
         )?;
         let watches = counters.values().filter_map(|m| m.splits.get());

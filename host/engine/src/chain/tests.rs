@@ -67,6 +67,7 @@ fn fixture(two_inputs: bool) -> Fixture {
     };
     let node = |operator: Option<Box<dyn Operator>>, channels: Vec<usize>, targets| Node {
         name: "n".into(),
+        uid: String::new(),
         operator,
         metrics: OperatorMetrics::new(),
         channels,
@@ -228,6 +229,7 @@ fn what_fires_at_once_is_handed_out_in_parts() {
     let node =
         |operator: Option<Box<dyn Operator>>, channels: Vec<usize>, below: Option<usize>| Node {
             name: "n".into(),
+            uid: String::new(),
             operator,
             metrics: OperatorMetrics::new(),
             channels,

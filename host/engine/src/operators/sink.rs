@@ -1,16 +1,27 @@
 //! The end of a stream: rows go to a connector's writer, projected to the record type that it was opened with.
+//!
+//! At a barrier the writer seals what it has; what is to be committed goes with the snapshot, and goes again with those
+//! that follow until a checkpoint that has it is complete: the barriers of checkpoints that fail leave nothing behind.
 
 use pelton_model::Result;
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
+use pelton_model::id::CheckpointId;
 use pelton_model::schema::{Projection, Schema};
+use pelton_model::snapshot::{Entry, NO_GROUP, SectionKind};
 
 use crate::connector::SinkWriter;
 use crate::operator::{Context, Operator};
+use crate::snapshot::{Restored, SnapshotWriter, section};
 
 /// The operator.
 pub struct SinkOperator {
     writer: Box<dyn SinkWriter>,
     projection: Projection,
+    /// What was prepared, and is in no complete checkpoint yet.
+    waiting: Vec<(CheckpointId, Vec<u8>)>,
+    /// The greatest checkpoint whose barrier has come.
+    last: CheckpointId,
 }
 
 impl SinkOperator {
@@ -19,6 +30,8 @@ impl SinkOperator {
         Ok(Self {
             writer,
             projection: Projection::new(input, record)?,
+            waiting: Vec::new(),
+            last: CheckpointId(0),
         })
     }
 }
@@ -33,7 +46,51 @@ impl Operator for SinkOperator {
         self.writer.flush()
     }
 
+    fn has_room(&mut self) -> bool {
+        self.writer.has_room()
+    }
+
     fn end(&mut self, _cx: &mut Context<'_>) -> Result<()> {
         self.writer.finish()
+    }
+
+    fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        // What follows the last barrier belongs to the checkpoint after it, whichever that will be.
+        let this = barrier.map_or(CheckpointId(self.last.0 + 1), |b| b.checkpoint);
+        self.last = this;
+        let prepared = self.writer.prepare(this)?;
+        let new = prepared.committables.into_iter();
+        self.waiting.extend(new.map(|payload| (this, payload)));
+        for (checkpoint, payload) in &self.waiting {
+            into.committable(*checkpoint, payload.clone());
+        }
+        if let Some(state) = prepared.state {
+            let number = into.section(section(SectionKind::Writer, "writer"));
+            let entry = Entry {
+                key: &[],
+                sub: &[],
+                value: &state,
+            };
+            into.put(number, NO_GROUP, entry);
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.waiting.retain(|(id, _)| *id > checkpoint);
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &Restored<'_>, _cx: &mut Context<'_>) -> Result<()> {
+        self.last = from.from.metadata.checkpoint();
+        let mut states = Vec::new();
+        from.entries(
+            |s| s.kind == SectionKind::Writer,
+            |_, _, entry| {
+                states.push(entry.value.to_vec());
+                Ok(())
+            },
+        )?;
+        self.writer.restore(&states)
     }
 }

@@ -99,11 +99,11 @@ mod tests {
             seen.sort_unstable();
             seen
         };
-        assert_eq!(take(-8), []);
+        assert!(take(-8).is_empty());
         assert_eq!(take(6), [-7, 5]);
         assert_eq!(take(16), [15, 15]);
         assert_eq!(take(17), [17]);
-        assert_eq!(take(999), []);
+        assert!(take(999).is_empty());
         assert_eq!(take(i64::MAX), [1_000, i64::MAX]);
         assert_eq!(timers.bytes(), 0);
     }
