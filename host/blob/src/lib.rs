@@ -1,2 +1,82 @@
-//! Durable objects by URL: `file://`, `memory://`, `s3://`, `az://`; the only room that knows `object_store`.
-//! Needs: `model::blob`, whose trait it implements. Refuses: what the objects mean.
+//! Durable objects by URL: `file://`, `memory://`, `s3://`; the only room that knows `object_store`.
+//!
+//! Needs: `model::blob`, whose trait it implements. Refuses: what the objects mean, and retries hidden within a store:
+//! [`Retrying`] is put around one by whoever opens it.
+//!
+//! # What holds for every kind
+//!
+//! - A write is durable when the call returns: in a folder, the file and every folder above it are synced.
+//! - An object is there as a whole or not at all. What a killed process left of one is never listed.
+//! - `list("a")` has what lies below `a`: `a/1` and `a/b/2`, not `ab`, not an object that is `a` itself.
+//! - A name is no beginning of another (`a` and `a/b`): a folder cannot hold both.
+//!
+//! # In a local folder
+//!
+//! Writing a file as an object, and the other way round, makes a hard link where it can: both are then one file, so
+//! neither may be written to any more. It may be replaced or removed.
+
+#[cfg(test)]
+mod contract;
+mod disk;
+mod folder;
+mod memory;
+mod name;
+mod url;
+
+use std::sync::Arc;
+
+use pelton_model::Result;
+use pelton_model::blob::Blobs;
+
+pub use folder::Folder;
+pub use memory::Memory;
+
+use url::Place;
+
+/// How to reach a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Options of an object store, by the names of its variables (`aws_endpoint`, `aws_region`), in front of those of the
+    /// environment.
+    pub options: Vec<(String, String)>,
+    /// A request that takes longer has failed, milliseconds.
+    pub timeout_ms: u64,
+    /// A file above this size, in bytes, is sent in parts of this size.
+    pub part_bytes: u64,
+    /// Parts of one file that are on their way at once.
+    pub parts_at_once: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            options: Vec::new(),
+            timeout_ms: 30_000,
+            part_bytes: 16 << 20,
+            parts_at_once: 4,
+        }
+    }
+}
+
+/// Opens the store that `url` names. `file:///path` and a plain path are a local folder, made by the first write;
+/// `memory://name` is one store a name in this process; `s3://bucket/prefix` is there with the feature `s3`, its access
+/// by the `AWS_` variables.
+///
+/// An object store is asked once whether it honours a put that must not replace; one that does not is refused.
+///
+/// # Errors
+/// `StoreFailed` for a URL that cannot be used, with its reason; `StoreUnavailable` where the store does not answer.
+pub fn open(url: &str, settings: &Settings) -> Result<Arc<dyn Blobs>> {
+    match Place::parse(url)? {
+        Place::Folder(path) => Ok(Arc::new(Folder::open(path)?)),
+        Place::Memory(name) => Ok(Memory::named(&name)),
+        Place::S3 { bucket, prefix } => open_s3(url, &bucket, &prefix, settings),
+    }
+}
+
+fn open_s3(url: &str, _: &str, _: &str, _: &Settings) -> Result<Arc<dyn Blobs>> {
+    Err(url::refused(
+        url,
+        "this build has no access to S3; build with the feature `s3`",
+    ))
+}
