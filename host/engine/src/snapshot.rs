@@ -6,6 +6,8 @@
 //! the output has no room. When all operators are through, the output is finished; the checkpoint has this task's part
 //! once it is durable.
 
+pub mod memory;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
