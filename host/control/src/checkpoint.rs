@@ -1,0 +1,18 @@
+//! When checkpoints and savepoints begin, when they are complete, and what may be deleted after them.
+//! Needs: model. Refuses: IO, clocks, chance; a driver carries out what [`Coordinator::step`] says and reports back.
+//!
+//! A checkpoint's life: *triggered* at the sources that still run; *acknowledged* by each task, with what it has stored
+//! (a task that has ended counts with its last record); *put* into the log, one at a time, create-only; with that it is
+//! *complete*: all earlier ones that are under way are given up, sinks *commit* what it has, tasks hear of it, and the
+//! oldest beyond those that are kept are deleted. What is uncertain is kept: a put that nobody knows the end of keeps its
+//! objects until another entry stands under its number.
+
+mod coordinator;
+mod files;
+mod message;
+mod pending;
+mod settings;
+
+pub use coordinator::Coordinator;
+pub use message::{Action, Completed, Ending, Event, Started, StartedTask, StoreOutcome};
+pub use settings::{CheckpointSettings, Retention};
