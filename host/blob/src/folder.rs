@@ -86,7 +86,8 @@ impl Folder {
             });
             match written {
                 Err(e) if e.kind() == io::ErrorKind::NotFound && gone < FOLDER_GONE_MAX => {
-                    locked(&self.synced).remove(folder);
+                    // It, or one above it: all are looked at again.
+                    locked(&self.synced).clear();
                     gone += 1;
                 }
                 Err(e) => return Err(self.failed("write", name, &e)),
@@ -219,6 +220,9 @@ impl Blobs for Folder {
     fn put_file(&self, name: &str, file: &Path) -> Result<()> {
         name::check(name)?;
         let mut source = File::open(file).map_err(|e| local("read", file, &e))?;
+        if source.metadata().is_ok_and(|found| found.is_dir()) {
+            return Err(local("read", file, &io::ErrorKind::IsADirectory.into()));
+        }
         self.disk
             .sync_file(&source, file)
             .map_err(|e| local("sync", file, &e))?;
@@ -375,3 +379,6 @@ fn unless_gone<T>(got: io::Result<T>) -> io::Result<Option<T>> {
         Err(e) => Err(e),
     }
 }
+
+#[cfg(test)]
+mod tests;

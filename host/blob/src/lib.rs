@@ -18,11 +18,17 @@
 #[cfg(test)]
 mod contract;
 mod disk;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 mod folder;
 mod memory;
 mod name;
+#[cfg(feature = "s3")]
+mod object;
+mod retry;
 mod url;
 
+use std::fmt;
 use std::sync::Arc;
 
 use pelton_model::Result;
@@ -30,20 +36,23 @@ use pelton_model::blob::Blobs;
 
 pub use folder::Folder;
 pub use memory::Memory;
+pub use retry::{Pace, RetryPolicy, Retrying, SystemPace};
 
 use url::Place;
 
 /// How to reach a store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Options of an object store, by the names of its variables (`aws_endpoint`, `aws_region`), in front of those of the
     /// environment.
     pub options: Vec<(String, String)>,
+    /// Nothing is going to be written: a store that does not let us, or not as it must, will do.
+    pub read_only: bool,
     /// A request that takes longer has failed, milliseconds.
     pub timeout_ms: u64,
-    /// A file above this size, in bytes, is sent in parts of this size.
+    /// A file above this size, in bytes, is sent and fetched in parts of this size.
     pub part_bytes: u64,
-    /// Parts of one file that are on their way at once.
+    /// Parts of one file that are on their way at once; so many are in memory.
     pub parts_at_once: usize,
 }
 
@@ -51,10 +60,25 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             options: Vec::new(),
+            read_only: false,
             timeout_ms: 30_000,
-            part_bytes: 16 << 20,
+            part_bytes: 8 << 20,
             parts_at_once: 4,
         }
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Without the values of options: some are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options: Vec<_> = self.options.iter().map(|(key, _)| key).collect();
+        f.debug_struct("Settings")
+            .field("options", &options)
+            .field("read_only", &self.read_only)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("part_bytes", &self.part_bytes)
+            .field("parts_at_once", &self.parts_at_once)
+            .finish()
     }
 }
 
@@ -74,9 +98,15 @@ pub fn open(url: &str, settings: &Settings) -> Result<Arc<dyn Blobs>> {
     }
 }
 
+#[cfg(feature = "s3")]
+fn open_s3(url: &str, bucket: &str, prefix: &str, settings: &Settings) -> Result<Arc<dyn Blobs>> {
+    Ok(Arc::new(object::Objects::s3(
+        url, bucket, prefix, settings,
+    )?))
+}
+
+#[cfg(not(feature = "s3"))]
 fn open_s3(url: &str, _: &str, _: &str, _: &Settings) -> Result<Arc<dyn Blobs>> {
-    Err(url::refused(
-        url,
-        "this build has no access to S3; build with the feature `s3`",
-    ))
+    let why = "this build has no access to S3; build with the feature `s3`";
+    Err(url::refused(url, why))
 }
