@@ -16,3 +16,6 @@ mod settings;
 pub use coordinator::Coordinator;
 pub use message::{Action, Completed, Ending, Event, Started, StartedTask, StoreOutcome};
 pub use settings::{CheckpointSettings, Retention};
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! log/00000000000000000001     a start: a process has taken over; its number is its term
-//! log/00000000000000000002     a complete checkpoint of that process; its number is the checkpoint's
+//! log/00000000000000000002     a complete checkpoint of that process
 //! log/00000000000000000003     ...
 //! data/<term>/<checkpoint>/..  what checkpoints consist of
 //! shared/<term>/..             files of a backend, which several checkpoints have in common
@@ -15,6 +15,11 @@
 //! A process that stalls and comes back finds the number that it wants to write taken, by the start of another: it has
 //! been passed, and commits nothing. For that, entries of starts are never removed; those of checkpoints are, once later
 //! ones are there.
+//!
+//! A checkpoint has an id from its first barrier on, and its number in the log only when it is complete; many never are.
+//! So ids and numbers are two sequences, both ascending along the log: the id of a checkpoint is above those of all
+//! complete ones before it and above the term of its process; its number is one more than that of the entry before.
+//! Savepoints take ids from the same sequence, and no numbers.
 //!
 //! An entry, and a savepoint's `metadata`, is an envelope:
 //!
@@ -79,7 +84,7 @@ pub struct JobRecord {
 /// A checkpoint or a savepoint: all that a job needs to go on from it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Its number.
+    /// The number of its barrier; not that of its entry in the log.
     pub id: u64,
     /// The attempt of the process that made it.
     pub attempt: String,

@@ -187,7 +187,8 @@ pub enum Action {
         /// Why, for the log of the process.
         why: String,
     },
-    /// Deletes objects of the checkpoint folder, in this order; one that is not there is as good as deleted.
+    /// Deletes objects of the checkpoint folder, in this order, and after those of earlier actions: an entry of the log goes
+    /// before what it refers to. One that is not there is as good as deleted.
     DeleteObjects {
         /// Their names.
         names: Vec<String>,
