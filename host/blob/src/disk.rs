@@ -43,10 +43,28 @@ impl Disk {
         File::open(path)?.sync_all()
     }
 
-    /// A file that was not there.
+    /// A file that was not there, in use until it is closed.
     pub(crate) fn create_file(&self, path: &Path) -> io::Result<File> {
         self.step(Step::CreateFile, path)?;
-        OpenOptions::new().write(true).create_new(true).open(path)
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        Self::mark_in_use(&file);
+        Ok(file)
+    }
+
+    /// Tells other processes, as long as the file is open here, that it is in use; by a lock, which goes with a process
+    /// that is killed. A file system without locks does without.
+    pub(crate) fn mark_in_use(file: &File) {
+        let _ = file.try_lock_shared();
+    }
+
+    /// Removes a file unless it is in use.
+    pub(crate) fn remove_unused(path: &Path) {
+        if let Ok(file) = File::open(path)
+            && file.try_lock().is_ok()
+        {
+            // Who makes a file of this name just now, and has not marked it yet, finds it gone and makes another.
+            let _ = fs::remove_file(path);
+        }
     }
 
     pub(crate) fn write(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! `file://`: objects as files below a local folder.
 //!
 //! Needs: `model::blob`, disk. Invariants: a file has its final name only once its bytes are synced; a write returns only
-//! once that name, and all folders above it, are synced; no name leads out of the folder. Refuses: to make the folder
-//! before the first write, so that reading from a wrong path leaves nothing behind.
+//! once that name, and all folders above it, are synced; no name leads out of the folder; what a killed process left
+//! unfinished is removed by the first write of another one beside it. Refuses: to make the folder before the first write,
+//! so that reading from a wrong path leaves nothing behind.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -71,7 +72,7 @@ impl Folder {
     fn write<T>(
         &self,
         name: &str,
-        mut fill: impl FnMut(&Path) -> io::Result<()>,
+        mut fill: impl FnMut(&Path) -> io::Result<File>,
         finish: impl Fn(&Path, &Path) -> io::Result<T>,
     ) -> Result<T> {
         let path = self.path(name)?;
@@ -80,7 +81,7 @@ impl Folder {
         loop {
             let written = self.ensure(folder).and_then(|()| {
                 let unfinished = Unfinished::fill(folder, &mut fill)?;
-                let made = finish(&unfinished.0, &path)?;
+                let made = finish(&unfinished.path, &path)?;
                 self.disk.sync_folder(folder)?;
                 Ok(made)
             });
@@ -119,14 +120,18 @@ impl Folder {
                 synced => synced?,
             }
         }
+        if found && folder.starts_with(&self.root) {
+            sweep(folder);
+        }
         locked(&self.synced).insert(folder.to_owned());
         Ok(())
     }
 
-    fn write_bytes(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_bytes(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let mut file = self.disk.create_file(path)?;
         self.disk.write(&mut file, path, bytes)?;
-        self.disk.sync_file(&file, path)
+        self.disk.sync_file(&file, path)?;
+        Ok(file)
     }
 
     /// Gives an unfinished file its name unless something has it.
@@ -228,17 +233,19 @@ impl Blobs for Folder {
             .map_err(|e| local("sync", file, &e))?;
         // A link to a symbolic link would be one, too.
         let linkable = fs::symlink_metadata(file).is_ok_and(|found| found.is_file());
+        Disk::mark_in_use(&source);
         self.write(
             name,
             |unfinished| {
                 // Where a link fails: another file system, one without links, a file of somebody else's.
                 if linkable && self.disk.link(file, unfinished).is_ok() {
-                    return Ok(());
+                    return source.try_clone();
                 }
                 let mut copy = self.disk.create_file(unfinished)?;
                 source.rewind()?;
                 self.disk.copy(&mut source, &mut copy, unfinished)?;
-                self.disk.sync_file(&copy, unfinished)
+                self.disk.sync_file(&copy, unfinished)?;
+                Ok(copy)
             },
             |unfinished, path| self.disk.rename(unfinished, path),
         )
@@ -325,11 +332,15 @@ impl Blobs for Folder {
 }
 
 /// A file under a name that no listing shows; it is removed when this goes.
-struct Unfinished(PathBuf);
+struct Unfinished {
+    path: PathBuf,
+    /// Open, so that nobody takes it for what a killed process left.
+    _in_use: File,
+}
 
 impl Unfinished {
     /// Makes one by `fill`, under a name that is free.
-    fn fill(folder: &Path, mut fill: impl FnMut(&Path) -> io::Result<()>) -> io::Result<Self> {
+    fn fill(folder: &Path, mut fill: impl FnMut(&Path) -> io::Result<File>) -> io::Result<Self> {
         // Processes in containers may have one number, and leave files behind: then the next number is taken.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -339,10 +350,15 @@ impl Unfinished {
             match fill(&path) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => {
-                    drop(Self(path));
+                    let _ = fs::remove_file(&path);
                     return Err(e);
                 }
-                Ok(()) => return Ok(Self(path)),
+                Ok(file) => {
+                    return Ok(Self {
+                        path,
+                        _in_use: file,
+                    });
+                }
             }
         }
     }
@@ -352,7 +368,21 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // It is gone after most renames; but not after one between two names of the same file. One that cannot be removed
         // takes room and is never listed.
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes unfinished files of processes that are no more.
+fn sweep(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let unfinished = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(name::UNFINISHED.as_bytes());
+        if unfinished && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            Disk::remove_unused(&entry.path());
+        }
     }
 }
 

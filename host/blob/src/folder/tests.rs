@@ -171,20 +171,59 @@ fn each_step_that_fails_leaves_the_old_or_the_new_and_nothing_else() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_not_listed() {
+fn what_a_killed_process_left_is_not_listed_and_goes() {
     let (_outer, store) = store();
     store.put("a/1", b"x").unwrap();
-    let own = format!("{}{}-", name::UNFINISHED, std::process::id());
     // With the numbers that come next here, too: processes in containers are all called 1.
+    let own = format!("{}{}-", name::UNFINISHED, std::process::id());
+    let path = |number: u64| store.root.join("a").join(format!("{own}{number}"));
     for number in 0..200 {
-        fs::write(store.root.join("a").join(format!("{own}{number}")), b"half").unwrap();
+        fs::write(path(number), b"half").unwrap();
     }
+    let in_use = File::open(path(7)).unwrap();
+    Disk::mark_in_use(&in_use);
     fs::create_dir(store.root.join("a/empty")).unwrap();
     let other = Folder::open(store.root.clone()).unwrap();
     assert_eq!(other.list("").unwrap().len(), 1);
-    other.put("a/2", b"y").unwrap();
-    assert_eq!(other.list("a").unwrap().len(), 2);
-    assert_eq!(other.get("a/2").unwrap(), b"y");
+    // Who knows the folder leaves them alone.
+    store.put("a/2", b"y").unwrap();
+    assert!(path(199).exists());
+    other.put("a/3", b"z").unwrap();
+    assert_eq!(other.list("a").unwrap().len(), 3);
+    let left: Vec<_> = (0..200).filter(|number| path(*number).exists()).collect();
+    assert_eq!(left, [7]);
+    drop(in_use);
+    Folder::open(store.root.clone())
+        .unwrap()
+        .put("a/4", b"")
+        .unwrap();
+    assert!(!path(7).exists());
+}
+
+#[test]
+fn writers_do_not_sweep_each_other_away() {
+    let (outer, store) = store();
+    let file = outer.path().join("file");
+    fs::write(&file, b"file").unwrap();
+    store.put("a/0", b"").unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (root, file) = (&store.root, &file);
+            scope.spawn(move || {
+                for round in 0..50 {
+                    // Each sweeps, as a process does that has just begun.
+                    let store = Folder::open(root.clone()).unwrap();
+                    let name = format!("a/{writer}-{round}");
+                    assert_eq!(store.put_new(&name, b"new").unwrap(), PutNew::Created);
+                    store.put(&name, b"put").unwrap();
+                    store.put_file(&name, file).unwrap();
+                    assert_eq!(store.get(&name).unwrap(), b"file");
+                }
+            });
+        }
+    });
+    assert_eq!(store.list("a").unwrap().len(), 201);
+    assert_eq!(fs::read_dir(store.root.join("a")).unwrap().count(), 201);
 }
 
 #[test]
