@@ -63,7 +63,7 @@ fn measure(keys: u64, kind: StateKind, ttl: bool) -> (f64, u64) {
             event_time: false,
         }),
     };
-    let mut state = HeapState::new(int().fields, &[spec]);
+    let mut state = HeapState::new(int().fields, &[spec], 128);
     let mut touched = Touched::default();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {

@@ -10,6 +10,7 @@
 mod expiry;
 mod heap;
 mod keys;
+mod restored;
 mod rows;
 mod show;
 mod values;
@@ -27,6 +28,7 @@ use pelton_model::{Error, ErrorCode, Result};
 pub use expiry::Expiry;
 pub use heap::HeapState;
 pub use keys::{KeyIndex, RowSet, Touched};
+pub use restored::SectionReader;
 pub use rows::EncodedRows;
 pub use show::key_text;
 pub use values::ValueStore;
@@ -161,7 +163,11 @@ pub struct HeapBackend;
 
 impl StateBackend for HeapBackend {
     fn keyed(&self, owner: &StateOwner) -> Result<Box<dyn KeyedState>> {
-        Ok(Box::new(HeapState::new(owner.key.clone(), &owner.states)))
+        Ok(Box::new(HeapState::new(
+            owner.key.clone(),
+            &owner.states,
+            owner.max_parallelism,
+        )))
     }
 }
 

@@ -3,6 +3,10 @@
 //!
 //! A timer is unique by (time, key): setting it again changes nothing. Timers fire by time, and those of one time in
 //! the order in which they were set.
+//!
+//! For a snapshot they are *frozen*: those that are there then are handed out by and by, ascending; one that fires or is
+//! deleted before its turn is kept aside. Its slot must not be forgotten until it is taken from there. One that is put
+//! back may be handed out twice.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -33,6 +37,26 @@ pub struct Timers {
     /// By slot: the last prefix that it was taken into.
     taken: Vec<u64>,
     prefix: u64,
+    frozen: Option<Frozen>,
+}
+
+/// Timers as they were at a snapshot.
+#[derive(Debug)]
+struct Frozen {
+    /// Those that were set before this one.
+    sets: u64,
+    /// The last that was looked at: time, when set.
+    at: Option<(i64, u64)>,
+    /// Those that were not looked at and are not there any more.
+    aside: Vec<Timer>,
+}
+
+impl Frozen {
+    fn keep(&mut self, timer: Timer) {
+        if timer.set < self.sets && self.at < Some((timer.time, timer.set)) {
+            self.aside.push(timer);
+        }
+    }
 }
 
 impl Timers {
@@ -57,8 +81,11 @@ impl Timers {
 
     /// Deletes a timer, if it is there.
     pub fn delete(&mut self, time: i64, slot: u32) {
-        if self.live.remove(&(time, slot)).is_none() {
+        let Some(set) = self.live.remove(&(time, slot)) else {
             return;
+        };
+        if let Some(frozen) = &mut self.frozen {
+            frozen.keep(Timer { time, slot, set });
         }
         self.count(slot, -1);
         if self.queued > 2 * self.live.len() + 1024 {
@@ -130,7 +157,57 @@ impl Timers {
             self.queued -= 1;
         }
         due.iter().for_each(|t| self.count(t.slot, -1));
+        if let Some(frozen) = &mut self.frozen {
+            due.iter().for_each(|t| frozen.keep(*t));
+        }
         due
+    }
+
+    /// A snapshot begins: those that are there now are what it will have. Costs nothing by timer.
+    pub fn freeze(&mut self) {
+        self.frozen = Some(Frozen {
+            sets: self.next,
+            at: None,
+            aside: Vec::new(),
+        });
+    }
+
+    /// The snapshot is complete, or not wanted any more.
+    pub fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Takes what is not there any more and was not handed out.
+    pub fn take_aside(&mut self) -> Vec<Timer> {
+        let aside = self.frozen.as_mut().map(|f| &mut f.aside);
+        aside.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Hands out more of the frozen ones, looking at no more than `max`; none where all were looked at.
+    pub fn next_frozen(&mut self, max: usize) -> Option<Vec<Timer>> {
+        let frozen = self.frozen.as_mut()?;
+        let (mut found, mut looked) = (Vec::new(), 0);
+        let from = frozen.at.map_or(i64::MIN, |(time, _)| time);
+        for (time, list) in self.queue.range(from..) {
+            // Of one time they stand in the order of setting, also after some were put back.
+            let at = frozen.at;
+            let first = list.partition_point(|(set, _)| at >= Some((*time, *set)));
+            for (set, slot) in list.range(first..) {
+                if looked == max {
+                    return Some(found);
+                }
+                looked += 1;
+                frozen.at = Some((*time, *set));
+                if *set < frozen.sets && self.live.get(&(*time, *slot)) == Some(set) {
+                    found.push(Timer {
+                        time: *time,
+                        slot: *slot,
+                        set: *set,
+                    });
+                }
+            }
+        }
+        (looked > 0).then_some(found)
     }
 
     /// Puts back what was taken last and has not fired.
@@ -200,6 +277,7 @@ impl Hasher for Mixer {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn take(t: &mut Timers, now: i64) -> Vec<(i64, u32)> {
         t.take_due(now, usize::MAX, u64::MAX)
@@ -261,6 +339,45 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn frozen_timers_are_those_of_the_freeze(
+            before in prop::collection::vec((0i64..20, 0u32..5, 0u8..4), 0..80),
+            after in prop::collection::vec((0i64..20, 0u32..5, 0u8..7), 0..80),
+            step in 1usize..4,
+        ) {
+            let mut t = Timers::default();
+            let mut had = Vec::new();
+            let mut given = BTreeSet::new();
+            let key = |t: &Timer| (t.set, t.time, t.slot);
+            let steps = before.len();
+            for (n, (time, slot, what)) in before.into_iter().chain(after).enumerate() {
+                if n == steps {
+                    had = t.live.iter().map(|((time, slot), set)| (*set, *time, *slot)).collect();
+                    t.freeze();
+                }
+                match what {
+                    0 | 1 => t.set(time, slot),
+                    2 => t.delete(time, slot),
+                    3 => drop(t.take_due(time, usize::MAX, u64::MAX)),
+                    4 => {
+                        let due = t.take_due(time, usize::MAX, u64::MAX);
+                        t.put_back(due.get(1..).unwrap_or_default());
+                    }
+                    5 => given.extend(t.next_frozen(step).unwrap_or_default().iter().map(key)),
+                    _ => t.squeeze(),
+                }
+                given.extend(t.take_aside().iter().map(key));
+            }
+            while let Some(some) = t.next_frozen(step) {
+                prop_assert!(some.len() <= step);
+                given.extend(some.iter().map(key));
+            }
+            had.sort_unstable();
+            prop_assert_eq!(given.into_iter().collect::<Vec<_>>(), had);
+            t.thaw();
+            prop_assert!(t.next_frozen(1).is_none());
+        }
+
         #[test]
         fn timers_are_an_ordered_set(steps in prop::collection::vec((0i64..20, 0u32..5, 0u8..4), 0..200)) {
             let mut t = Timers::default();

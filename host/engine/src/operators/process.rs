@@ -10,10 +10,12 @@
 //! A timer that is set at or below the current watermark fires when the watermark advances next; one set by a timer
 //! that fires now, before the watermark is forwarded. Processing-time timers do not fire at the end of the input.
 
+mod snapshot;
 mod stores;
 
 use std::sync::atomic::Ordering;
 
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::graph::Process;
 use pelton_model::key::KeyGroupRange;
@@ -28,8 +30,10 @@ use crate::function::{
     DueTimers, KeyedReply, KeyedRows, OutputRows, Rows, Segment, SegmentSpec, Slots, TimerChange,
 };
 use crate::operator::{Context, Operator, Wakeup};
+use crate::snapshot::{Restored, SnapshotWriter};
 use crate::state::{StateBackend, StateOwner, StateTime, Touched};
 use crate::timer::{Timer, Timers};
+use snapshot::Saving;
 use stores::{Stores, Way, split};
 
 /// The most bytes of state that are shipped with one call, and of one answer to what it asks for; a single key's may be
@@ -53,6 +57,10 @@ pub struct ProcessOperator {
     /// Output streams, and how many columns each has.
     outputs: Vec<usize>,
     touched: Touched,
+    key: Vec<Field>,
+    max_parallelism: u32,
+    /// The snapshot that is being written.
+    saving: Option<Saving>,
 }
 
 /// Where an operator's state is kept.
@@ -136,7 +144,7 @@ impl ProcessOperator {
         let keyed = place.backend.keyed(&StateOwner {
             uid: place.uid.to_owned(),
             task: place.task,
-            key,
+            key: key.clone(),
             states: split(&spec.states).0,
             key_groups: place.key_groups,
             max_parallelism: place.max_parallelism,
@@ -150,6 +158,9 @@ impl ProcessOperator {
             busy: false,
             outputs: declared.iter().map(|s| s.fields.len()).collect(),
             touched: Touched::default(),
+            key,
+            max_parallelism: place.max_parallelism,
+            saving: None,
         })
     }
 
@@ -295,6 +306,7 @@ impl ProcessOperator {
 
     /// Forgets the first so many keys of the call, as far as nothing is left of them.
     fn forget(&mut self, keys: usize) -> Result<()> {
+        self.save_timers()?;
         let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
         let slots = stores.slots.get(..keys).unwrap_or_default();
         stores.keyed.forget(slots, &|slot| has_timer(timers, slot));
@@ -303,6 +315,7 @@ impl ProcessOperator {
 
     /// Between calls: the state makes room, and drops what has expired.
     fn tidy(&mut self, cx: &Context<'_>) -> Result<()> {
+        self.save_timers()?;
         let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
         stores.keyed.tidy(&|slot| has_timer(timers, slot))?;
         let entries = &cx.metrics.state_entries;
@@ -518,6 +531,22 @@ impl Operator for ProcessOperator {
         self.processing
             .first()
             .map(|t| Wakeup::Wall(ProcessingTime(t)))
+    }
+
+    fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        self.freeze(barrier, into)
+    }
+
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        self.write_frozen(into)
+    }
+
+    fn abort_snapshot(&mut self) {
+        self.thaw();
+    }
+
+    fn restore(&mut self, from: &Restored<'_>, cx: &mut Context<'_>) -> Result<()> {
+        self.take_back(from, cx)
     }
 }
 

@@ -45,13 +45,19 @@ impl Expiry {
         self.now
     }
 
+    /// The time from which what has this stamp counts.
+    #[must_use]
+    pub fn since(&self, stamp: i64) -> i64 {
+        match self.first {
+            Some(first) if stamp == i64::MIN => first,
+            _ => stamp,
+        }
+    }
+
     /// Whether what has this stamp has expired.
     #[must_use]
     pub fn is_over(&self, stamp: i64) -> bool {
-        let since = match self.first {
-            Some(first) if stamp == i64::MIN => first,
-            _ => stamp,
-        };
+        let since = self.since(stamp);
         let ms = i64::try_from(self.ttl.ms).unwrap_or(i64::MAX);
         self.now > i64::MIN && since.saturating_add(ms) <= self.now
     }

@@ -4,25 +4,32 @@
 //! key is next touched, all by a sweep through the slots that goes on a little at each [`tidy`](KeyedState::tidy).
 //! Values that are shipped with a batch count as read.
 
+mod changes;
 mod lists;
 mod maps;
 mod packed;
+mod restore;
+mod snapshot;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
+use pelton_model::barrier::SnapshotForm;
 use pelton_model::graph::StateSpec;
 use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::rows::misfit;
-use super::{EncodedRows, Expiry, KeyIndex, KeyedState, StateTime, Touched, ValueStore, key_text};
-use crate::function::{Entries, EntryChange, EntryChanges, Lists, Mark, Slots, StateChange};
+use super::{Expiry, KeyIndex, KeyedState, StateTime, Touched, ValueStore, key_text};
+use crate::function::{Entries, Lists, Mark, Slots, StateChange};
+use crate::snapshot::{Restored, SnapshotWriter};
+use changes::{write_list, write_map};
 use lists::ListStore;
 use maps::MapStore;
-use packed::{CHUNK, chunk};
+use packed::CHUNK;
+use snapshot::Frozen;
 
 /// The most bytes that one read gives: less than what an array of strings can hold.
 const READ_BYTES_MAX: usize = 1 << 30;
@@ -35,8 +42,12 @@ const SWEPT: usize = 64;
 #[derive(Debug)]
 pub struct HeapState {
     key: Vec<Field>,
+    specs: Vec<StateSpec>,
+    max_parallelism: u32,
     index: KeyIndex,
     states: Vec<Store>,
+    /// The snapshot that is being written.
+    frozen: Option<Box<Frozen>>,
     /// Whether values expire in any state.
     expires: bool,
     /// Where the sweep goes on, and keys touched since its last step.
@@ -182,19 +193,40 @@ impl Values {
     fn write(&mut self, slots: &[u32], change: &StateChange) -> Result<()> {
         self.values.scatter(slots, &change.marks, &change.values)?;
         if let Some(expiry) = &self.expiry {
-            for (slot, mark) in slots.iter().zip(&change.marks) {
-                if *mark == Mark::Set as u8 {
-                    let slot = *slot as usize;
-                    if self.stamps.len() <= slot {
-                        self.stamps.resize(slot + 1, i64::MIN);
-                    }
-                    if let Some(stamp) = self.stamps.get_mut(slot) {
-                        *stamp = expiry.stamp();
-                    }
-                }
-            }
+            let stamp = expiry.stamp();
+            let set = |(_, mark): &(&u32, &u8)| **mark == Mark::Set as u8;
+            let set = slots.iter().zip(&change.marks).filter(set);
+            self.set_stamps(set.map(|(slot, _)| (slot, stamp)));
         }
         Ok(())
+    }
+
+    /// Sets the stamps of slots, where values expire.
+    fn set_stamps<'a>(&mut self, stamps: impl Iterator<Item = (&'a u32, i64)>) {
+        if self.expiry.is_none() {
+            return;
+        }
+        for (slot, stamp) in stamps {
+            let slot = *slot as usize;
+            if self.stamps.len() <= slot {
+                self.stamps.resize(slot + 1, i64::MIN);
+            }
+            if let Some(place) = self.stamps.get_mut(slot) {
+                *place = stamp;
+            }
+        }
+    }
+
+    /// Whether what a slot has is over.
+    fn is_stale(&self, slot: u32) -> bool {
+        let stamp = self
+            .stamps
+            .get(slot as usize)
+            .filter(|_| self.values.has(slot));
+        let (Some(expiry), Some(stamp)) = (&self.expiry, stamp) else {
+            return false;
+        };
+        expiry.is_over(*stamp)
     }
 
     fn expire(&mut self, slot: u32) {
@@ -204,92 +236,6 @@ impl Values {
             self.values.clear(slot);
         }
     }
-}
-
-fn write_list(
-    list: &mut ListStore,
-    slots: &[u32],
-    entries: &EntryChanges,
-    values: &Slots,
-) -> Result<()> {
-    if entries.map_keys.is_some() {
-        return Err(misfit());
-    }
-    let (kinds, slots) = changes(slots, entries, values)?;
-    let values = EncodedRows::new(list.fields(), values)?;
-    let mut next = 0;
-    for (row, (change, slot)) in kinds.zip(&slots).enumerate() {
-        if row % CHUNK == 0 {
-            list.fetch(chunk(&slots, row));
-        }
-        let slot = *slot;
-        match change {
-            EntryChange::Put => {
-                list.push(slot, values.row(next));
-                next += 1;
-            }
-            EntryChange::Clear => list.clear(slot),
-            EntryChange::Remove => return Err(misfit()),
-        }
-    }
-    Ok(())
-}
-
-fn write_map(
-    map: &mut MapStore,
-    slots: &[u32],
-    entries: &EntryChanges,
-    values: &Slots,
-) -> Result<()> {
-    let keys = entries.map_keys.as_ref().ok_or_else(misfit)?;
-    if keys.rows != entries.changes.len() {
-        return Err(misfit());
-    }
-    let missing = |row: usize| keys.present.as_ref().is_some_and(|p| !p.value(row));
-    let (kinds, slots) = changes(slots, entries, values)?;
-    let (encoded, values) = (map.keys(keys)?, EncodedRows::new(map.fields(), values)?);
-    let (mut next, mut scratch) = (0, Vec::new());
-    for (row, (change, slot)) in kinds.zip(&slots).enumerate() {
-        if row % CHUNK == 0 {
-            map.fetch(chunk(&slots, row));
-        }
-        let slot = *slot;
-        match change {
-            EntryChange::Clear => map.clear(slot),
-            _ if missing(row) => return Err(misfit()),
-            EntryChange::Put => {
-                map.put(slot, encoded.row(row), values.row(next), &mut scratch);
-                next += 1;
-            }
-            EntryChange::Remove => map.remove(slot, encoded.row(row)),
-        }
-    }
-    Ok(())
-}
-
-/// Each change, and the slot of each. Errors: `BadReply` where lengths don't agree, or an ordinal or a change is none.
-fn changes<'a>(
-    slots: &[u32],
-    entries: &'a EntryChanges,
-    values: &Slots,
-) -> Result<(impl Iterator<Item = EntryChange> + 'a, Vec<u32>)> {
-    let put = |c: &&u8| **c == EntryChange::Put as u8;
-    let is_change = |c: &u8| *c <= EntryChange::Clear as u8;
-    if entries.ordinals.len() != entries.changes.len()
-        || entries.changes.iter().filter(put).count() != values.rows
-        || !is_full(values)
-        || !entries.changes.iter().all(is_change)
-    {
-        return Err(misfit());
-    }
-    let change = |c: &u8| match *c {
-        0 => EntryChange::Put,
-        1 => EntryChange::Remove,
-        _ => EntryChange::Clear,
-    };
-    let slot = |o: &u32| slots.get(*o as usize).copied().ok_or_else(misfit);
-    let slots = entries.ordinals.iter().map(slot).collect::<Result<_>>()?;
-    Ok((entries.changes.iter().map(change), slots))
 }
 
 fn another_kind() -> Error {
@@ -308,13 +254,16 @@ fn too_large(what: &str, bytes: usize) -> Error {
 }
 
 impl HeapState {
-    /// No keys yet.
+    /// No keys yet. `max_parallelism` is the job's number of key groups.
     #[must_use]
-    pub fn new(key: Vec<Field>, states: &[StateSpec]) -> Self {
+    pub fn new(key: Vec<Field>, states: &[StateSpec], max_parallelism: u32) -> Self {
         Self {
             index: KeyIndex::new(key.clone(), 0),
             key,
+            specs: states.to_vec(),
+            max_parallelism,
             states: states.iter().map(Store::new).collect(),
+            frozen: None,
             expires: states.iter().any(|s| s.ttl.is_some()),
             swept: 0,
             touched: 0,
@@ -343,22 +292,20 @@ fn is_full(slots: &Slots) -> bool {
 }
 
 impl KeyedState for HeapState {
-    fn snapshot(
-        &mut self,
-        _: pelton_model::barrier::SnapshotForm,
-        _: &mut crate::snapshot::SnapshotWriter,
-    ) -> Result<()> {
-        Err(Error::bug("snapshots are not written yet"))
+    fn snapshot(&mut self, _: SnapshotForm, into: &mut SnapshotWriter) -> Result<()> {
+        self.freeze(into)
     }
 
-    fn go_on_snapshot(&mut self, _: &mut crate::snapshot::SnapshotWriter) -> Result<bool> {
-        Err(Error::bug("snapshots are not written yet"))
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        self.write_frozen(into)
     }
 
-    fn abort_snapshot(&mut self) {}
+    fn abort_snapshot(&mut self) {
+        self.frozen = None;
+    }
 
-    fn restore(&mut self, _: &crate::snapshot::Restored<'_>) -> Result<()> {
-        Err(Error::bug("snapshots are not read yet"))
+    fn restore(&mut self, from: &Restored<'_>) -> Result<()> {
+        self.take_back(from)
     }
 
     fn at(&mut self, time: StateTime) {
@@ -404,6 +351,11 @@ impl KeyedState for HeapState {
     }
 
     fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>> {
+        if self.frozen.is_some() {
+            for state in 0..self.states.len() as u32 {
+                self.save_renewed(state, slots);
+            }
+        }
         let values = self.states.iter_mut().filter_map(|s| match s {
             Store::Values(v) if v.eager => Some(v),
             _ => None,
@@ -412,6 +364,7 @@ impl KeyedState for HeapState {
     }
 
     fn values(&mut self, state: u32, slots: &[u32]) -> Result<Slots> {
+        self.save_renewed(state, slots);
         let Some(Store::Values(v)) = self.states.get_mut(state as usize) else {
             return Err(another_kind());
         };
@@ -429,6 +382,7 @@ impl KeyedState for HeapState {
         map_keys: Option<&Slots>,
         bytes: usize,
     ) -> Result<Lists> {
+        self.save_renewed(state, slots);
         match (self.states.get_mut(state as usize), map_keys) {
             (Some(Store::Lists(l)), None) => l.read(slots, bytes),
             (Some(Store::Maps(m)), Some(keys)) if m.of_lists => {
@@ -440,6 +394,7 @@ impl KeyedState for HeapState {
     }
 
     fn map_values(&mut self, state: u32, slots: &[u32], map_keys: &Slots) -> Result<Slots> {
+        self.save_renewed(state, slots);
         let map = self.map(state)?;
         if map.of_lists {
             return Err(another_kind());
@@ -455,6 +410,7 @@ impl KeyedState for HeapState {
         each_max: usize,
         bytes: usize,
     ) -> Result<Entries> {
+        self.save_renewed(state, slots);
         let map = self.map(state)?;
         if map.of_lists {
             return Err(another_kind());
@@ -469,6 +425,7 @@ impl KeyedState for HeapState {
         after: Option<&Slots>,
         limit: usize,
     ) -> Result<Entries> {
+        self.save_renewed(state, &[slot]);
         if let Some(after) = after {
             check_pairs(&[slot], after)?;
         }
@@ -476,6 +433,9 @@ impl KeyedState for HeapState {
     }
 
     fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()> {
+        if self.frozen.is_some() {
+            self.save_changed(slots, changes);
+        }
         for change in changes {
             let state = self.states.get_mut(change.state as usize);
             state.ok_or_else(another_kind)?.write(slots, change)?;
@@ -486,6 +446,7 @@ impl KeyedState for HeapState {
     fn forget(&mut self, slots: &[u32], pinned: &dyn Fn(u32) -> bool) {
         for slot in slots {
             if self.expires {
+                self.save_stale(*slot, false);
                 self.states.iter_mut().for_each(|s| s.expire(*slot));
             }
             if !self.states.iter().any(|s| s.has(*slot)) && !pinned(*slot) {
@@ -511,6 +472,7 @@ impl KeyedState for HeapState {
                 self.states.iter().for_each(|s| s.fetch(&next));
             }
             if self.states.iter().any(|s| s.has(slot)) {
+                self.save_stale(slot, true);
                 let mut all = true;
                 for state in &mut self.states {
                     all &= state.sweep(slot);

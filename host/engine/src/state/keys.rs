@@ -56,13 +56,13 @@ impl RowSet<'_> {
 }
 
 /// Keys and their slots.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyIndex {
     fields: Vec<Field>,
     table: Table,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Table {
     Integers(Integers),
     Encoded(Encoded),
@@ -223,6 +223,27 @@ impl KeyIndex {
         }
     }
 
+    /// From now on the lowest of the slots that are free is given first.
+    pub fn lowest_first(&mut self) {
+        let free = match &mut self.table {
+            Table::Integers(t) => &mut t.free,
+            Table::Encoded(t) => &mut t.free,
+        };
+        // A stack, mostly in order already.
+        free.sort_by(|a, b| b.cmp(a));
+    }
+
+    /// Makes room for slots below `slots`, of which these are free: the last is given first.
+    pub fn offer(&mut self, slots: usize, free: Vec<u32>) {
+        match &mut self.table {
+            Table::Integers(t) => {
+                t.keys.resize(slots.max(t.keys.len()), 0);
+                t.free = free;
+            }
+            Table::Encoded(t) => t.offer(slots, free),
+        }
+    }
+
     /// Forgets all keys, and keeps the memory.
     pub fn clear(&mut self) {
         match &mut self.table {
@@ -309,7 +330,7 @@ impl Entry {
 }
 
 /// Linear probing, at most 3/4 full; removal moves later entries back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Integers {
     entries: Vec<Entry>,
     mask: usize,

@@ -46,6 +46,23 @@ impl EncodedRows {
         Ok(rows)
     }
 
+    /// Adds a row that is encoded.
+    pub fn push(&mut self, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Forgets all rows, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// All rows.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|row| self.row(row))
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {

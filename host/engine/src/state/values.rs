@@ -15,11 +15,11 @@ use pelton_model::encoding::{decode, encode};
 use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::{Error, Result};
 
-use super::rows::misfit;
+use super::rows::{EncodedRows, misfit};
 use crate::function::{Mark, Slots};
 
 /// Values by slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ValueStore {
     fields: Vec<Field>,
     layout: Layout,
@@ -27,7 +27,7 @@ pub struct ValueStore {
     present: Vec<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Layout {
     Fixed {
         stride: usize,
@@ -152,6 +152,21 @@ impl ValueStore {
             present,
             columns,
         })
+    }
+
+    /// The canonical encodings of the values of slots; of a slot without a value, that of the least.
+    pub fn encodings(&self, slots: &[u32]) -> Result<EncodedRows> {
+        let Layout::Encoded { values, blank, .. } = &self.layout else {
+            let mut values = self.gather(slots)?;
+            values.present = None;
+            return EncodedRows::new(&self.fields, &values);
+        };
+        let mut rows = EncodedRows::default();
+        for slot in slots {
+            let value = values.get(*slot as usize).filter(|_| self.has(*slot));
+            rows.push(value.map_or(blank.as_slice(), |v| v));
+        }
+        Ok(rows)
     }
 
     /// Sets and clears values: `marks` has one [`Mark`] a slot, `values` one row for each that is set.

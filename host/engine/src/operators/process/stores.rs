@@ -34,7 +34,7 @@ struct Place {
 /// All states of a function, and the keys of the call at hand.
 pub(super) struct Stores {
     pub(super) keyed: Box<dyn KeyedState>,
-    operator: HeapState,
+    pub(super) operator: HeapState,
     /// By declaration.
     places: Vec<Place>,
     /// The slots of the call's keys; of keyed states, by ordinal.
@@ -54,7 +54,7 @@ pub(super) fn split(states: &[StateSpec]) -> (Vec<StateSpec>, Vec<StateSpec>) {
 impl Stores {
     /// `keyed` has the keyed ones of `states`.
     pub(super) fn new(states: &[StateSpec], keyed: Box<dyn KeyedState>) -> Result<Self> {
-        let mut operator = HeapState::new(Vec::new(), &split(states).1);
+        let mut operator = HeapState::new(Vec::new(), &split(states).1, 1);
         let mut touched = Touched::default();
         operator.touch(&[], 1, &mut touched)?;
         let own = *touched

@@ -53,10 +53,15 @@ impl ListStore {
     }
 
     pub(super) fn push(&mut self, slot: u32, value: &[u8]) {
+        let stamp = self.expiry.as_ref().map_or(0, Expiry::stamp);
+        self.push_stamped(slot, value, stamp);
+    }
+
+    /// Adds a value that has a stamp of its own.
+    pub(super) fn push_stamped(&mut self, slot: u32, value: &[u8], stamp: i64) {
         if self.lists.len() <= slot as usize {
             self.lists.resize_with(slot as usize + 1, Vec::new);
         }
-        let stamp = self.expiry.as_ref().map_or(0, Expiry::stamp);
         let items = self.items;
         self.change(slot, |list| items.push(list, value, stamp));
     }
@@ -86,6 +91,35 @@ impl ListStore {
         };
         if self.has(slot) {
             self.change(slot, |list| drop_expired(items, &expiry, list));
+        }
+    }
+
+    /// Whether anything under a slot has expired that is still there.
+    pub(super) fn is_stale(&self, slot: u32) -> bool {
+        let (Some(expiry), Some(list)) = (&self.expiry, self.lists.get(slot as usize)) else {
+            return false;
+        };
+        let first = self.items.iter(list).next();
+        first.is_some_and(|(_, stamp, _)| expiry.is_over(stamp))
+    }
+
+    /// The items of slots, with their stamps, but for those that are over by `clock`.
+    pub(super) fn items_of(
+        &self,
+        slots: &[u32],
+        clock: Option<&Expiry>,
+        mut each: impl FnMut(u32, i64, &[u8]),
+    ) {
+        for (row, slot) in slots.iter().enumerate() {
+            if row % CHUNK == 0 {
+                self.fetch(chunk(slots, row));
+            }
+            let list = self.lists.get(*slot as usize);
+            for (_, stamp, value) in self.items.iter(list.map_or(&[][..], Vec::as_slice)) {
+                if !clock.is_some_and(|c| c.is_over(stamp)) {
+                    each(*slot, stamp, value);
+                }
+            }
         }
     }
 

@@ -94,15 +94,26 @@ impl MapStore {
 
     /// Sets an entry, or adds to its list.
     pub(super) fn put(&mut self, slot: u32, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) {
+        let stamp = self.expiry.as_ref().map_or(0, Expiry::stamp);
+        self.put_stamped(slot, (key, value), stamp, scratch);
+    }
+
+    /// The same with a stamp of its own.
+    pub(super) fn put_stamped(
+        &mut self,
+        slot: u32,
+        (key, value): (&[u8], &[u8]),
+        stamp: i64,
+        scratch: &mut Vec<u8>,
+    ) {
         if self.maps.len() <= slot as usize {
             self.maps.resize_with(slot as usize + 1, Map::default);
         }
-        let stamp = self.expiry.as_ref().map(Expiry::stamp);
         scratch.clear();
         if self.of_lists {
-            self.items.push(scratch, value, stamp.unwrap_or_default());
+            self.items.push(scratch, value, stamp);
             self.change(slot, |map| map.extend(key, scratch));
-        } else if let Some(stamp) = stamp {
+        } else if self.expiry.is_some() {
             scratch.extend_from_slice(&stamp.to_le_bytes());
             scratch.extend_from_slice(value);
             self.change(slot, |map| map.set(key, scratch));
@@ -117,6 +128,49 @@ impl MapStore {
 
     pub(super) fn clear(&mut self, slot: u32) {
         self.change(slot, |map| *map = Map::default());
+    }
+
+    /// The entries of slots, an item of a list each, with their stamps, but for those that are over by `clock`.
+    pub(super) fn entries_of(
+        &self,
+        slots: &[u32],
+        clock: Option<&Expiry>,
+        mut each: impl FnMut(u32, &[u8], i64, &[u8]),
+    ) {
+        let over = |stamp: i64| clock.is_some_and(|c| c.is_over(stamp));
+        for (row, slot) in slots.iter().enumerate() {
+            if row % CHUNK == 0 {
+                self.fetch(chunk(slots, row));
+            }
+            for (key, value) in self.map(*slot).into_iter().flat_map(|m| m.after(None)) {
+                if self.of_lists {
+                    for (_, stamp, value) in self.items.iter(value).filter(|i| !over(i.1)) {
+                        each(*slot, key, stamp, value);
+                    }
+                } else if self.expiry.is_none() {
+                    each(*slot, key, 0, value);
+                } else if !over(stamp_of(value)) {
+                    let plain = value.get(STAMP..).unwrap_or_default();
+                    each(*slot, key, stamp_of(value), plain);
+                }
+            }
+        }
+    }
+
+    /// Whether the next step of the sweep removes anything.
+    pub(super) fn is_stale(&self, slot: u32) -> bool {
+        let (Some(expiry), Some(map)) = (&self.expiry, self.map(slot)) else {
+            return false;
+        };
+        let is_over = |value: &[u8]| match self.of_lists {
+            true => {
+                let first = self.items.iter(value).next();
+                first.is_some_and(|(_, stamp, _)| expiry.is_over(stamp))
+            }
+            false => expiry.is_over(stamp_of(value)),
+        };
+        let mut next = map.after(self.swept.as_deref()).take(SWEPT_MAX);
+        next.any(|(_, value)| is_over(value))
     }
 
     /// The lists under (slot, map key) pairs, of a prefix.

@@ -1,5 +1,6 @@
 mod bounds;
 mod expiry;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use pelton_model::watermark::Watermark;
 use proptest::prelude::*;
 
 use super::*;
+use crate::function::EntryChanges;
 
 fn ints(v: &[i64]) -> Slots {
     Slots {
@@ -70,7 +72,7 @@ fn specs(ttl: Option<Ttl>) -> Vec<StateSpec> {
 }
 
 fn state(ttl: Option<Ttl>) -> HeapState {
-    HeapState::new(vec![Field::new("k", DataType::I64)], &specs(ttl))
+    HeapState::new(vec![Field::new("k", DataType::I64)], &specs(ttl), 128)
 }
 
 fn slots(s: &mut HeapState, keys: &[i64]) -> Vec<u32> {

@@ -11,7 +11,7 @@ use super::{RowSet, Touched};
 
 /// Keys as canonical encodings, one after the other; what removed keys leave behind is squeezed out when it is more
 /// than half.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Encoded {
     table: HashTable<(u64, u32)>,
     arena: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct Encoded {
     marks: Vec<u32>,
     base: u32,
     dead: usize,
-    free: Vec<u32>,
+    pub(super) free: Vec<u32>,
     /// The keys of the batch at hand, and the end of each.
     scratch: Vec<u8>,
     ends: Vec<usize>,
@@ -159,6 +159,13 @@ impl Encoded {
             out.ordinals.push(mark.wrapping_sub(self.base));
         }
         self.base = self.base.wrapping_add(out.slots.len() as u32);
+    }
+
+    pub(super) fn offer(&mut self, slots: usize, free: Vec<u32>) {
+        let slots = slots.max(self.spans.len());
+        self.spans.resize(slots, (0, 0));
+        self.marks.resize(slots, 0);
+        self.free = free;
     }
 
     pub(super) fn remove(&mut self, slot: u32) {

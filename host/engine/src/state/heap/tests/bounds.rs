@@ -193,7 +193,7 @@ fn the_largest_keys_are_told_by_their_values() {
 #[test]
 fn a_key_of_10_mb_and_a_value_of_100_mb_are_kept_like_any_other() {
     let fields = vec![Field::new("k", DataType::String)];
-    let mut s = HeapState::new(fields, &specs(None));
+    let mut s = HeapState::new(fields, &specs(None), 128);
     let large: Vec<String> = (0..3)
         .map(|i| format!("{i}{}", "k".repeat(10 << 20)))
         .collect();
