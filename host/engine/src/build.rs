@@ -387,7 +387,9 @@ impl Builder<'_> {
             }
             Body::Window(w) => {
                 let input = self.input(first, 0)?;
-                Some(window::operator(w, &op.name, input, &declared)?)
+                let place = self.place(op);
+                let operator = window::operator_of_task(w, &op.name, input, &declared, &place)?;
+                Some(operator)
             }
             Body::Combine(c) => Some(Box::new(CombineOperator::new(
                 c,

@@ -15,6 +15,9 @@ use super::{Chain, Surroundings};
 use crate::operator::Outbox;
 use crate::snapshot::{RestoreFrom, SnapshotWriter, section};
 
+/// The section of what an operator has reached and has sent; operators have others of the kind.
+const WATERMARK: &str = "watermark";
+
 /// Which task it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
@@ -31,7 +34,7 @@ impl Chain {
     pub fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
         for place in &mut self.places {
             into.operator(&place.node.uid);
-            let number = into.section(section(SectionKind::Watermark, "watermark"));
+            let number = into.section(section(SectionKind::Watermark, WATERMARK));
             let mut value = place.watermark.0.to_be_bytes().to_vec();
             value.extend_from_slice(&place.sent.0.to_be_bytes());
             let entry = Entry {
@@ -105,7 +108,7 @@ impl Chain {
             // Of several tasks that there were, the one that was behind counts.
             let (mut reached, mut sent) = (None, None);
             restored.entries(
-                |s| s.kind == SectionKind::Watermark,
+                |s| s.kind == SectionKind::Watermark && s.name == WATERMARK,
                 |_, _, entry| {
                     let (first, second) = two(entry.value)?;
                     reached = Some(reached.map_or(first, |w: i64| w.min(first)));

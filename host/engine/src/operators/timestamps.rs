@@ -5,6 +5,8 @@
 //! counts. A split is idle after a time without rows; the clock for that stands still while the task is held up by what
 //! is below, or the split is paused. A watermark that would not rise is not emitted. In a batch job none is, before the end.
 
+mod saved;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +14,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_buffer::ScalarBuffer;
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::graph::{Emit, Times, Timestamps, Watermarks};
 use pelton_model::schema::{Projection, Schema};
@@ -20,6 +23,7 @@ use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
 
 use crate::operator::{Context, Operator, Wakeup};
+use crate::snapshot::{Restored, SnapshotWriter};
 use crate::splits::{Alignment, SplitState, SplitWatch, Splits};
 
 /// How soon it is seen that the others have caught up with a split that is paused.
@@ -47,6 +51,8 @@ pub struct TimestampsOperator {
     look: Option<Monotonic>,
     /// All splits are without rows for too long.
     idle: bool,
+    /// All splits were idle at the checkpoint that it goes on from, which is still to be said.
+    say_idle: bool,
     /// What the function above says of itself.
     idle_above: bool,
     emitted: Watermark,
@@ -131,6 +137,7 @@ impl TimestampsOperator {
             watch,
             look: None,
             idle: false,
+            say_idle: false,
             idle_above: false,
             emitted: Watermark::MIN,
             last_emit: None,
@@ -314,7 +321,8 @@ impl TimestampsOperator {
                 gauge.set(state);
             }
         }
-        if changed {
+        if changed || self.say_idle {
+            self.say_idle = false;
             self.emit_watermark(cx);
             let mut left = self.lanes.iter().filter(|l| !l.ended).peekable();
             if left.peek().is_some() && left.all(|l| l.idle) {
@@ -429,7 +437,9 @@ impl Operator for TimestampsOperator {
             let last = waits.filter_map(|l| l.last_row).min()?;
             Some(Monotonic(last.saturating_add(ns).saturating_add(stalled)))
         });
-        let all = idle.into_iter().chain(self.due()).chain(self.look);
+        let say = self.say_idle.then_some(Monotonic::default());
+        let idle = idle.into_iter().chain(say);
+        let all = idle.chain(self.due()).chain(self.look);
         all.min().map(Wakeup::Monotonic)
     }
 
@@ -442,6 +452,15 @@ impl Operator for TimestampsOperator {
             self.emit_watermark(cx);
         }
         Ok(())
+    }
+
+    fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        self.save(into);
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &Restored<'_>, cx: &mut Context<'_>) -> Result<()> {
+        self.take_back(from, cx)
     }
 }
 

@@ -10,6 +10,7 @@ mod accumulator;
 pub(super) mod frame;
 pub(super) mod function;
 mod native;
+mod saved;
 mod session;
 pub(super) mod slices;
 mod sliding;
@@ -20,6 +21,7 @@ use pelton_model::graph::WindowSpec;
 use pelton_model::schema::Schema;
 
 use crate::operator::Operator;
+use crate::operators::process::StatePlace;
 
 pub use session::SessionOperator;
 pub use sliding::WindowOperator;
@@ -37,6 +39,24 @@ pub fn operator(
         Box::new(SessionOperator::new(spec, name, input, declared)?)
     } else {
         Box::new(WindowOperator::new(spec, name, input, declared)?)
+    })
+}
+
+/// The same, for a task of a job.
+pub fn operator_of_task(
+    spec: &WindowSpec,
+    name: &str,
+    input: &Schema,
+    declared: &[Schema],
+    place: &StatePlace<'_>,
+) -> Result<Box<dyn Operator>> {
+    let groups = place.max_parallelism;
+    Ok(if spec.assigner.is_session() {
+        let operator = SessionOperator::new(spec, name, input, declared)?;
+        Box::new(operator.of_task(groups))
+    } else {
+        let operator = WindowOperator::new(spec, name, input, declared)?;
+        Box::new(operator.of_task(place.task, groups))
     })
 }
 

@@ -265,3 +265,137 @@ fn a_timestamp_years_ahead_is_taken_and_told() {
     let leap = f.operator.watch().last_leap().unwrap();
     assert_eq!((leap.count, leap.from, leap.to), (1, Some(1_000), 3 * year));
 }
+
+mod saved {
+    use super::*;
+    use crate::snapshot::RestoreFrom;
+    use crate::snapshot::memory::{MemorySnapshot, MemoryTask, checkpoint};
+    use pelton_model::key::KeyGroupRange;
+
+    impl Fixture {
+        fn named(spec: &Timestamps, names: &[&str]) -> Self {
+            let mut fixture = Self::new(spec, 0);
+            let names = names.iter().map(|n| (*n).to_owned()).collect();
+            let schema = Schema::new(vec![Field::new("t", DataType::Timestamp)]);
+            fixture.splits = Splits::new(names);
+            let splits = Arc::clone(&fixture.splits);
+            let alignment = Arc::default();
+            fixture.operator =
+                TimestampsOperator::new(spec, &schema, &schema, splits, &alignment, false).unwrap();
+            fixture
+        }
+
+        fn saved(&mut self, index: u32) -> MemoryTask<'static> {
+            let (snapshot, mut writer) = MemorySnapshot::new();
+            writer.operator("t");
+            self.operator.snapshot(None, &mut writer).unwrap();
+            writer.finish();
+            MemoryTask {
+                index,
+                key_groups: (index * 64, index * 64 + 64),
+                operators: &["t"],
+                snapshot,
+            }
+        }
+
+        fn restored(mut self, from: &RestoreFrom, part: (u32, u32)) -> Self {
+            let restored = from.operator("t", part, KeyGroupRange { start: 0, end: 128 });
+            self.with(Watermark::MIN, |op, cx| op.restore(&restored, cx));
+            self
+        }
+    }
+
+    #[test]
+    fn watermarks_go_on_from_where_each_split_was() {
+        let rows: [(usize, &[i64]); 6] = [
+            (0, &[50, 40]),
+            (1, &[30]),
+            (1, &[70]),
+            (0, &[45]),
+            (0, &[61]),
+            (1, &[65, 90]),
+        ];
+        for emit in [Emit::Batch, Emit::Row] {
+            let spec = Timestamps { emit, ..spec() };
+            let mut undisturbed = Fixture::new(&spec, 2);
+            let want: Vec<String> = rows.iter().map(|(s, t)| undisturbed.rows(*s, t)).collect();
+            for at in 0..rows.len() {
+                let (first, rest) = rows.split_at(at);
+                let mut before = Fixture::new(&spec, 2);
+                let mut seen: Vec<String> = first.iter().map(|(s, t)| before.rows(*s, t)).collect();
+                let from = checkpoint(128, &[before.saved(0)]).unwrap();
+                let mut after = Fixture::new(&spec, 2).restored(&from, (0, 1));
+                seen.extend(rest.iter().map(|(s, t)| after.rows(*s, t)));
+                assert_eq!(seen, want, "a stop after {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn splits_are_found_by_name_wherever_they_are_read() {
+        let spec = spec();
+        let mut first = Fixture::named(&spec, &["a", "b"]);
+        first.rows(0, &[100]);
+        first.rows(1, &[200]);
+        let mut second = Fixture::named(&spec, &["c"]);
+        second.rows(0, &[300]);
+        let from = checkpoint(128, &[first.saved(0), second.saved(1)]).unwrap();
+        let mut one = Fixture::named(&spec, &["c", "b", "a"]).restored(&from, (0, 1));
+        assert_eq!(
+            one.rows(2, &[150]),
+            "150 w139",
+            "the others are at 200 and 300"
+        );
+        assert_eq!(one.rows(2, &[250]), "250 w189");
+        let mut fresh = Fixture::named(&spec, &["c", "d"]).restored(&from, (1, 3));
+        assert_eq!(
+            fresh.rows(0, &[400]),
+            "400",
+            "of the new one no more is known than 100"
+        );
+        assert_eq!(fresh.rows(1, &[120]), "120 w109");
+    }
+
+    #[test]
+    fn idle_splits_stay_idle_and_that_is_said() {
+        let spec = Timestamps {
+            idle_ms: Some(10),
+            ..spec()
+        };
+        let mut before = Fixture::new(&spec, 2);
+        before.rows(0, &[100]);
+        before.rows(1, &[200]);
+        before.ms = 5;
+        before.rows(1, &[210]);
+        before.ms = 12;
+        assert_eq!(before.wake(), "w199", "the first split is idle");
+        let from = checkpoint(128, &[before.saved(0)]).unwrap();
+        let mut after = Fixture::new(&spec, 2).restored(&from, (0, 1));
+        assert_eq!(after.rows(1, &[220]), "220 w209");
+        before.ms = 20;
+        assert_eq!(before.wake(), "Idle");
+        let from = checkpoint(128, &[before.saved(0)]).unwrap();
+        let mut after = Fixture::new(&spec, 2).restored(&from, (0, 1));
+        assert!(after.operator.next_wake().is_some());
+        assert_eq!(after.wake(), "Idle");
+        assert_eq!(after.wake(), "");
+        assert_eq!(after.rows(0, &[250]), "Active 250 w239");
+    }
+
+    #[test]
+    fn the_clock_does_not_go_back() {
+        let spec = Timestamps {
+            times: Times::Ingestion,
+            ..spec()
+        };
+        let mut before = Fixture::new(&spec, 1);
+        before.now = 500;
+        before.rows(0, &[0]);
+        let from = checkpoint(128, &[before.saved(0)]).unwrap();
+        let mut after = Fixture::new(&spec, 1).restored(&from, (0, 1));
+        after.now = 400;
+        assert_eq!(after.rows(0, &[0]), "500");
+        after.now = 600;
+        assert_eq!(after.rows(0, &[0]), "600 w589");
+    }
+}

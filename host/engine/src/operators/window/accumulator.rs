@@ -3,6 +3,8 @@
 //! Sums of integers and decimals are exact in 128 bits, and an error where they don't fit the output. Among floats -0.0
 //! is below 0.0 and NaN above all, as in Java's `Double.compare`.
 
+mod saved;
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -16,6 +18,8 @@ use pelton_model::schema::{DataType, Field};
 use pelton_model::{Error, ErrorCode, Result};
 
 use crate::state::RowSet;
+
+pub(super) use saved::fields;
 
 /// How values become one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +39,7 @@ pub(super) struct Wanted {
 }
 
 /// One accumulator of each key, by slot.
+#[derive(Clone)]
 pub(in crate::operators) struct Acc {
     op: Op,
     numbers: Numbers,
@@ -42,6 +47,7 @@ pub(in crate::operators) struct Acc {
     seen: Option<Vec<u64>>,
 }
 
+#[derive(Clone)]
 enum Numbers {
     Counts(Vec<u64>),
     /// Sums of integers; anything of decimals.

@@ -9,6 +9,7 @@ use pelton_model::{Error, Result};
 
 use super::accumulator::Acc;
 use super::native::Native;
+use super::saved::Codec;
 use super::user::User;
 use crate::operator::Context;
 use crate::state::{KeyIndex, RowSet, ValueStore};
@@ -20,12 +21,14 @@ pub(in crate::operators) enum Function {
 }
 
 /// Accumulators by slot.
+#[derive(Clone)]
 pub(in crate::operators) enum Values {
     Native(Vec<Acc>),
     User(ValueStore),
 }
 
 /// Accumulators by key.
+#[derive(Clone)]
 pub(in crate::operators) struct Pane {
     pub(in crate::operators) index: KeyIndex,
     pub(in crate::operators) values: Values,
@@ -104,6 +107,14 @@ impl Function {
                 late_output,
             )?)),
         })
+    }
+
+    /// How accumulators are written into snapshots.
+    pub(super) fn codec(&self) -> Codec {
+        match self {
+            Self::Native(n) => Codec::Native(n.wanted().to_vec()),
+            Self::User(u) => Codec::User(u.accumulator().fields.clone()),
+        }
     }
 
     pub(in crate::operators) fn values(&self) -> Values {

@@ -117,6 +117,11 @@ impl Native {
         })
     }
 
+    /// What is accumulated.
+    pub(super) fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+
     /// Empty accumulators.
     pub(super) fn accumulators(&self) -> Vec<Acc> {
         self.wanted.iter().map(Acc::new).collect()

@@ -10,12 +10,16 @@
 //! in the order in which their keys came (a key without a session counts as new).
 
 mod book;
+mod saved;
 mod timers;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::graph::WindowSpec;
+use pelton_model::key::MAX_PARALLELISM_DEFAULT;
 use pelton_model::limits::BATCH_ROWS_MAX;
 use pelton_model::schema::Schema;
 use pelton_model::watermark::Watermark;
@@ -24,18 +28,21 @@ use pelton_model::{Error, Result};
 use super::ROWS_A_CALL;
 use super::frame::{Frame, timed};
 use super::function::{Firing, Function, Values};
+use super::saved::Form;
 use crate::operator::{Context, Operator};
+use crate::snapshot::{Restored, SnapshotWriter};
 use crate::state::{KeyIndex, RowSet, check_bytes};
 use book::{Book, Due, Placed};
+use saved::Writing;
 
 /// The operator.
 pub struct SessionOperator {
     frame: Frame,
     function: Function,
-    index: KeyIndex,
+    index: Arc<KeyIndex>,
     book: Book,
     /// By the session's slot.
-    values: Values,
+    values: Arc<Values>,
     levels: Vec<Level>,
     /// Sessions of a depth above 0.
     deep: Vec<u32>,
@@ -43,6 +50,9 @@ pub struct SessionOperator {
     /// Sessions that the watermark has reached, and the first that is still to fire.
     due: (Vec<Due>, usize),
     slots: Vec<u32>,
+    form: Form,
+    /// What the snapshot at hand still lacks.
+    writing: Option<Writing>,
 }
 
 /// Merges that depend on what is above, then rows that depend on those.
@@ -69,9 +79,15 @@ impl SessionOperator {
             spec.late_output,
         )?;
         Ok(Self {
-            index: KeyIndex::new(frame.key.clone(), 0),
+            form: Form {
+                key: frame.key.clone(),
+                codec: function.codec(),
+                max_parallelism: MAX_PARALLELISM_DEFAULT,
+            },
+            writing: None,
+            index: Arc::new(KeyIndex::new(frame.key.clone(), 0)),
             book: Book::new(spec.assigner.parts().0, spec.lateness_ms),
-            values: function.values(),
+            values: Arc::new(function.values()),
             frame,
             function,
             levels: Vec::new(),
@@ -80,6 +96,13 @@ impl SessionOperator {
             due: (Vec::new(), 0),
             slots: Vec::new(),
         })
+    }
+
+    /// The job's number of key groups: for its snapshots.
+    #[must_use]
+    pub fn of_task(mut self, max_parallelism: u32) -> Self {
+        self.form.max_parallelism = max_parallelism;
+        self
     }
 
     fn level(&mut self, depth: u32) -> Option<&mut Level> {
@@ -115,10 +138,10 @@ impl SessionOperator {
     /// Does what was noted.
     fn flush(&mut self, batch: &Batch, cx: &mut Context<'_>) -> Result<()> {
         let total = self.book.slots();
+        let values = Arc::make_mut(&mut self.values);
         for level in &mut self.levels {
             if !level.into.is_empty() {
-                self.function
-                    .join(&mut self.values, &level.into, &level.from, cx)?;
+                self.function.join(values, &level.into, &level.from, cx)?;
             }
             if !level.rows.is_empty() {
                 // All rows of a batch, in order, need no gathering.
@@ -127,14 +150,8 @@ impl SessionOperator {
                 } else {
                     RowSet::These(&level.rows)
                 };
-                self.function.accumulate(
-                    &mut self.values,
-                    total,
-                    batch,
-                    rows,
-                    &level.sessions,
-                    cx,
-                )?;
+                self.function
+                    .accumulate(values, total, batch, rows, &level.sessions, cx)?;
             }
             level.into.clear();
             level.from.clear();
@@ -144,7 +161,6 @@ impl SessionOperator {
         for session in self.deep.drain(..) {
             self.book.set_depth(session, 0);
         }
-        let values = &mut self.values;
         self.book.free_merged(|session| values.reset(session));
         Ok(())
     }
@@ -166,9 +182,9 @@ impl SessionOperator {
     }
 
     fn forget(&mut self, session: u32) {
-        self.values.reset(session);
+        Arc::make_mut(&mut self.values).reset(session);
         if let Some(key) = self.book.remove(session) {
-            self.index.remove(key);
+            Arc::make_mut(&mut self.index).remove(key);
         }
     }
 
@@ -244,7 +260,7 @@ impl SessionOperator {
             if let Some(key) = keys.get(*row as usize)
                 && !self.book.has_sessions(*key)
             {
-                self.index.remove(*key);
+                Arc::make_mut(&mut self.index).remove(*key);
             }
         }
         Ok(late)
@@ -266,12 +282,10 @@ impl Operator for SessionOperator {
             return Ok(());
         };
         let mut keys = std::mem::take(&mut self.slots);
-        self.index.locate(
-            &self.frame.key_of(&batch),
-            RowSet::First(batch.len()),
-            &mut keys,
-        )?;
-        self.book.grow(self.index.slots());
+        let index = Arc::make_mut(&mut self.index);
+        let rows = RowSet::First(batch.len());
+        index.locate(&self.frame.key_of(&batch), rows, &mut keys)?;
+        self.book.grow(index.slots());
         let late = self.take_in(&batch, &times, &keys, cx)?;
         self.slots = keys;
         self.frame.emit_late(&batch, late, cx)?;
@@ -295,6 +309,30 @@ impl Operator for SessionOperator {
 
     fn busy(&self) -> bool {
         self.is_firing()
+    }
+
+    fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        self.freeze(into);
+        Ok(())
+    }
+
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        let Some(writing) = &mut self.writing else {
+            return Ok(true);
+        };
+        let over = writing.go_on(&self.form, into)?;
+        if over {
+            self.writing = None;
+        }
+        Ok(over)
+    }
+
+    fn abort_snapshot(&mut self) {
+        self.writing = None;
+    }
+
+    fn restore(&mut self, from: &Restored<'_>, cx: &mut Context<'_>) -> Result<()> {
+        self.take_back(from, cx)
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {

@@ -12,15 +12,19 @@
 //! behind the watermark may stand elsewhere.
 
 mod running;
+mod saved;
 mod stacks;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pelton_model::Result;
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::graph::{WindowFunction, WindowSpec};
+use pelton_model::key::MAX_PARALLELISM_DEFAULT;
 use pelton_model::schema::Schema;
 use pelton_model::time::EventTime;
 use pelton_model::watermark::Watermark;
@@ -29,8 +33,10 @@ use pelton_model::window::{Assigner, Window};
 use super::ROWS_A_CALL;
 use super::frame::{Frame, timed};
 use super::function::{Function, Pane};
+use super::saved::{Form, Writing};
 use super::slices::{Group, group};
 use crate::operator::{Context, Operator};
+use crate::snapshot::{Restored, SnapshotWriter};
 use crate::state::{KeyIndex, RowSet, check_bytes};
 use running::Running;
 use stacks::Stacks;
@@ -57,14 +63,18 @@ pub struct WindowOperator {
     room: usize,
     /// An empty index with that room.
     spare: Option<KeyIndex>,
+    form: Form,
+    task: u32,
+    /// What the snapshot at hand still lacks.
+    writing: Writing,
 }
 
 /// A pane, and what has become of it.
 struct Slice {
-    pane: Pane,
+    pane: Arc<Pane>,
     /// Where its keys stand in [`Running`]; none where they are not in it.
-    places: Vec<u32>,
-    /// What it holds is kept elsewhere: [`Running`] has its keys, or [`Stacks`] has all of it.
+    places: Arc<Vec<u32>>,
+    /// [`Running`] has its keys.
     closed: bool,
 }
 
@@ -117,6 +127,13 @@ impl WindowOperator {
             _ => Sharing::Afresh,
         };
         Ok(Self {
+            form: Form {
+                key: frame.key.clone(),
+                codec: function.codec(),
+                max_parallelism: MAX_PARALLELISM_DEFAULT,
+            },
+            task: 0,
+            writing: Writing::default(),
             sharing,
             spare: None,
             assigner: spec.assigner,
@@ -130,6 +147,14 @@ impl WindowOperator {
             busy: false,
             room: 0,
         })
+    }
+
+    /// Which task it is of, and the job's number of key groups: for its snapshots.
+    #[must_use]
+    pub fn of_task(mut self, task: u32, max_parallelism: u32) -> Self {
+        self.task = task;
+        self.form.max_parallelism = max_parallelism;
+        self
     }
 
     fn is_late(&self, window: Window) -> bool {
@@ -186,21 +211,23 @@ impl WindowOperator {
                     None => KeyIndex::new(self.frame.key.clone(), self.room),
                 };
                 e.insert(Slice {
-                    pane,
-                    places: Vec::new(),
+                    pane: Arc::new(pane),
+                    places: Arc::default(),
                     closed: false,
                 })
             }
         };
         match &mut self.sharing {
-            Sharing::Afresh => self.function.add(&mut slice.pane, batch, &key, rows, cx),
+            Sharing::Afresh => {
+                let pane = Arc::make_mut(&mut slice.pane);
+                self.function.add(pane, batch, &key, rows, cx)
+            }
             Sharing::Running(running) => {
                 running.add(slice, &mut self.function, batch, &key, rows, cx)
             }
             Sharing::Stacks(stacks) => {
-                if !slice.closed {
-                    self.function.add(&mut slice.pane, batch, &key, rows, cx)?;
-                }
+                let pane = Arc::make_mut(&mut slice.pane);
+                self.function.add(pane, batch, &key, rows, cx)?;
                 let added = stacks::Added {
                     batch,
                     key: &key,
@@ -301,10 +328,10 @@ impl WindowOperator {
             let key = self.frame.key_of(batch);
             self.scratch.clear();
             for (_, slice) in self.panes.range_mut(window.start..end) {
-                let found = slice.pane.index.find(&key, row)?;
+                let pane = Arc::make_mut(&mut slice.pane);
+                let found = pane.index.find(&key, row)?;
                 let slots: Vec<u32> = found.into_iter().collect();
-                self.function
-                    .merge(&mut self.scratch, &slice.pane, &slots, cx)?;
+                self.function.merge(&mut self.scratch, pane, &slots, cx)?;
             }
             return self.function.emit(&self.scratch, window, cx);
         }
@@ -318,7 +345,7 @@ impl WindowOperator {
             }
             Sharing::Stacks(stacks) => {
                 let key = &self.frame.key;
-                stacks.advance(window, &mut self.panes, &mut self.function, key, keep, cx)?;
+                stacks.advance(window, &self.panes, &mut self.function, key, cx)?;
                 match stacks.parts(window) {
                     (Some(one), None) | (None, Some(one)) => self.function.emit(one, window, cx),
                     (front, back) => {
@@ -502,6 +529,23 @@ impl Operator for WindowOperator {
 
     fn busy(&self) -> bool {
         self.busy
+    }
+
+    fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        self.freeze(into);
+        Ok(())
+    }
+
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        self.writing.go_on(&self.form, into)
+    }
+
+    fn abort_snapshot(&mut self) {
+        self.writing.clear();
+    }
+
+    fn restore(&mut self, from: &Restored<'_>, cx: &mut Context<'_>) -> Result<()> {
+        self.take_back(from, cx)
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {

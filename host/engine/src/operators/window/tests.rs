@@ -1,4 +1,5 @@
 mod combined;
+mod saved;
 mod sessions;
 mod values;
 

@@ -86,6 +86,11 @@ impl User {
         })
     }
 
+    /// The fields of an accumulator.
+    pub(super) fn accumulator(&self) -> &Schema {
+        &self.accumulator
+    }
+
     /// No accumulators yet.
     pub(super) fn store(&self) -> ValueStore {
         ValueStore::new(&self.accumulator)

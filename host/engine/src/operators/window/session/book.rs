@@ -73,6 +73,17 @@ pub(super) struct Due {
     pub(super) session: u32,
 }
 
+/// A session as a snapshot has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub(super) key: u32,
+    pub(super) session: u32,
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// When its key came, in the order of all.
+    pub(super) arrival: u64,
+}
+
 impl Sessions {
     fn len(&self) -> usize {
         self.older.len() + usize::from(self.latest != NONE)
@@ -242,6 +253,53 @@ impl Book {
             k.insert(at, slot);
         }
         self.settle(slot, None, watermark)
+    }
+
+    /// All sessions that there are.
+    pub(super) fn open_sessions(&self) -> Vec<Open> {
+        let open = |(slot, s): (u32, &Session)| {
+            let key = self.keys.get(s.key as usize)?;
+            Some(Open {
+                key: s.key,
+                session: slot,
+                start: s.start,
+                end: s.end,
+                arrival: key.arrival,
+            })
+        };
+        (0u32..).zip(&self.all).filter_map(open).collect()
+    }
+
+    /// A session that was there at a checkpoint: its slot. It touches no other.
+    pub(super) fn take_back(
+        &mut self,
+        key: u32,
+        (start, end): (i64, i64),
+        arrival: u64,
+        watermark: Watermark,
+    ) -> Option<u32> {
+        let all = &self.all;
+        let k = self.keys.get_mut(key as usize)?;
+        let before = |s: u32| all.get(s as usize).is_some_and(|s| s.start < start);
+        let at = if k.latest == NONE || before(k.latest) {
+            k.len()
+        } else {
+            k.older.partition_point(|s| before(*s))
+        };
+        let slot = self.all.len() as u32;
+        k.insert(at, slot);
+        k.arrival = arrival;
+        self.arrivals = self.arrivals.max(arrival);
+        self.live += 1;
+        self.all.push(Session {
+            key,
+            start,
+            end,
+            timer: UNTIMED,
+            depth: 0,
+        });
+        self.settle(slot, None, watermark);
+        Some(slot)
     }
 
     /// Sees to it that a session that has changed is looked at in time.

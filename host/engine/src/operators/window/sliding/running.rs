@@ -1,9 +1,10 @@
 //! What is in the last window that has fired, by key: the next takes out the slices that it does not have, and takes in
 //! those that it has more. Only for native aggregates that can be taken out again, exactly.
 //!
-//! Results come in the order of the slots in which keys stand here: a key takes that of one that is gone.
+//! Results come in the order of the slots in which keys stand here: a key takes the lowest that is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use pelton_model::batch::Batch;
@@ -14,16 +15,25 @@ use pelton_model::{Error, Result};
 use super::Slice;
 use crate::operator::Context;
 use crate::operators::window::function::{Firing, Function, Pane, Values};
+use crate::operators::window::saved::stand;
 use crate::state::{KeyIndex, RowSet};
 
 pub(super) struct Running {
     key: Vec<Field>,
-    pane: Pane,
+    pane: Arc<Pane>,
 }
 
 impl Running {
     pub(super) fn new(key: Vec<Field>, empty: Pane) -> Self {
-        Self { key, pane: empty }
+        Self {
+            key,
+            pane: Arc::new(empty),
+        }
+    }
+
+    /// What the keys of closed slices are found in.
+    pub(super) fn pane(&self) -> &Arc<Pane> {
+        &self.pane
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -33,7 +43,8 @@ impl Running {
     /// Gives the keys of rows that are about to be added their slots, in the order of the rows.
     pub(super) fn meet(&mut self, key: &[ArrayRef], rows: &[u32]) -> Result<()> {
         let rows = RowSet::These(rows);
-        self.pane.index.locate(key, rows, &mut Vec::new())
+        let pane = Arc::make_mut(&mut self.pane);
+        pane.index.locate(key, rows, &mut Vec::new())
     }
 
     /// Adds rows to a slice, and here if the slice is in it.
@@ -46,35 +57,39 @@ impl Running {
         rows: RowSet<'_>,
         cx: &mut Context<'_>,
     ) -> Result<()> {
+        let pane = Arc::make_mut(&mut slice.pane);
         if slice.closed {
             // Its slots were given in this order.
             let keys = self.pane.index.columns(&slice.places)?;
             let all = RowSet::First(slice.places.len());
-            slice.pane.index.locate(&keys, all, &mut Vec::new())?;
+            pane.index.locate(&keys, all, &mut Vec::new())?;
             slice.closed = false;
         }
-        function.add(&mut slice.pane, batch, key, rows, cx)?;
+        function.add(pane, batch, key, rows, cx)?;
         if slice.places.is_empty() {
             return Ok(());
         }
-        function.add(&mut self.pane, batch, key, rows, cx)?;
-        let new: Vec<u32> = (slice.places.len()..slice.pane.index.slots())
+        let own = Arc::make_mut(&mut self.pane);
+        function.add(own, batch, key, rows, cx)?;
+        let new: Vec<u32> = (slice.places.len()..pane.index.slots())
             .map(|s| s as u32)
             .collect();
-        let keys = slice.pane.index.columns(&new)?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let keys = pane.index.columns(&new)?;
         let mut places = Vec::new();
-        self.pane
-            .index
-            .locate(&keys, RowSet::First(new.len()), &mut places)?;
-        slice.places.extend(places);
+        let rows = RowSet::First(new.len());
+        own.index.locate(&keys, rows, &mut places)?;
+        Arc::make_mut(&mut slice.places).extend(places);
         Ok(())
     }
 
     /// Takes a slice out.
     pub(super) fn expel(&mut self, slice: &mut Slice) -> Result<()> {
         let places = std::mem::take(&mut slice.places);
-        let (Values::Native(accs), Values::Native(from)) =
-            (&mut self.pane.values, &slice.pane.values)
+        let pane = Arc::make_mut(&mut self.pane);
+        let (Values::Native(accs), Values::Native(from)) = (&mut pane.values, &slice.pane.values)
         else {
             return Err(Error::bug("a user's aggregate cannot be taken out"));
         };
@@ -83,11 +98,12 @@ impl Running {
         }
         // The first accumulator counts rows.
         let rows = accs.first().map(|a| a.counts(a)).unwrap_or_default();
-        for place in places {
-            if rows.get(place as usize) == Some(&0) {
-                self.pane.index.remove(place);
+        for place in places.iter() {
+            if rows.get(*place as usize) == Some(&0) {
+                pane.index.remove(*place);
             }
         }
+        pane.index.lowest_first();
         Ok(())
     }
 
@@ -108,15 +124,25 @@ impl Running {
         let mut spare = None;
         for (_, slice) in slices.range_mut(window.start..window.end) {
             if slice.places.is_empty() {
-                slice.places = function.merge_all(&mut self.pane, &slice.pane, cx)?;
+                let own = Arc::make_mut(&mut self.pane);
+                slice.places = Arc::new(function.merge_all(own, &slice.pane, cx)?);
             }
             if !kept && !slice.closed {
                 slice.closed = true;
-                let empty = KeyIndex::new(self.key.clone(), 0);
-                let mut index = std::mem::replace(&mut slice.pane.index, empty);
-                if spare.is_none() {
-                    index.clear();
-                    spare = Some(index);
+                let index = KeyIndex::new(self.key.clone(), 0);
+                match Arc::get_mut(&mut slice.pane) {
+                    Some(pane) => {
+                        let mut index = std::mem::replace(&mut pane.index, index);
+                        if spare.is_none() {
+                            index.clear();
+                            spare = Some(index);
+                        }
+                    }
+                    // A snapshot has it.
+                    None => {
+                        let values = slice.pane.values.clone();
+                        slice.pane = Arc::new(Pane { index, values });
+                    }
                 }
             }
         }
@@ -142,5 +168,33 @@ impl Running {
             ends: vec![window.end; slots.len()],
         };
         function.tell(&self.pane.values, firing, cx)
+    }
+
+    /// Stands as it stood: the places of slices say which of them are in it, and where their keys were.
+    pub(super) fn restore(&mut self, slices: &BTreeMap<i64, Slice>) -> Result<()> {
+        let pane = Arc::make_mut(&mut self.pane);
+        let mut known = HashSet::new();
+        let mut groups = Vec::new();
+        let in_it = || slices.values().filter(|s| !s.places.is_empty());
+        for slice in in_it() {
+            let new = (0u32..).zip(slice.places.iter());
+            let new = new.filter(|(_, place)| known.insert(**place));
+            let (slots, places): (Vec<u32>, Vec<u32>) = new.unzip();
+            groups.push((slice.pane.index.columns(&slots)?, places));
+        }
+        stand(&mut pane.index, &groups)?;
+        let total = pane.index.slots();
+        for slice in in_it() {
+            let (Values::Native(accs), Values::Native(from)) =
+                (&mut pane.values, &slice.pane.values)
+            else {
+                return Err(Error::bug("a user's aggregate is not moved on"));
+            };
+            let slots: Vec<u32> = (0..slice.places.len() as u32).collect();
+            for (acc, from) in accs.iter_mut().zip(from) {
+                acc.merge(from, &slice.places, &slots, total)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! those. When no older slice is left, the border moves up to the end of the window.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use pelton_model::Result;
@@ -16,10 +17,10 @@ use crate::state::RowSet;
 
 pub(super) struct Stacks {
     /// By the start of a slice: it and all above, up to the border.
-    front: BTreeMap<i64, Pane>,
+    front: BTreeMap<i64, Arc<Pane>>,
     border: i64,
     /// From the border up to `end`.
-    back: Pane,
+    back: Arc<Pane>,
     end: i64,
     /// The start of the last window.
     start: i64,
@@ -38,14 +39,14 @@ impl Stacks {
         Self {
             front: BTreeMap::new(),
             border: i64::MIN,
-            back: empty,
+            back: Arc::new(empty),
             end: i64::MIN,
             start: i64::MIN,
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.back.bytes() + self.front.values().map(Pane::bytes).sum::<u64>()
+        self.back.bytes() + self.front.values().map(|p| p.bytes()).sum::<u64>()
     }
 
     /// Whether a slice is in what is merged.
@@ -53,7 +54,7 @@ impl Stacks {
         (self.start..self.end).contains(&at)
     }
 
-    /// Adds rows of a slice to whatever has that slice. `slice` has them already, unless it is closed.
+    /// Adds rows of a slice to whatever has that slice. `slice` has them already.
     pub(super) fn add(
         &mut self,
         at: i64,
@@ -72,7 +73,7 @@ impl Stacks {
             return Ok(());
         }
         if at >= self.border {
-            return function.add(&mut self.back, batch, columns, rows, cx);
+            return function.add(Arc::make_mut(&mut self.back), batch, columns, rows, cx);
         }
         if !self.front.contains_key(&at) {
             let mut pane = function.pane(key, 0);
@@ -81,25 +82,24 @@ impl Stacks {
                 function.merge_all(&mut pane, above, cx)?;
             }
             for (_, pane) in self.front.range_mut(..at) {
-                function.add(pane, batch, columns, rows, cx)?;
+                function.add(Arc::make_mut(pane), batch, columns, rows, cx)?;
             }
-            self.front.insert(at, pane);
+            self.front.insert(at, Arc::new(pane));
             return Ok(());
         }
         for (_, pane) in self.front.range_mut(..=at) {
-            function.add(pane, batch, columns, rows, cx)?;
+            function.add(Arc::make_mut(pane), batch, columns, rows, cx)?;
         }
         Ok(())
     }
 
-    /// Moves on to a window. Unless slices are to be `kept`, what is merged into others is freed.
+    /// Moves on to a window.
     pub(super) fn advance(
         &mut self,
         window: Window,
-        slices: &mut BTreeMap<i64, Slice>,
+        slices: &BTreeMap<i64, Slice>,
         function: &mut Function,
         key: &[Field],
-        kept: bool,
         cx: &mut Context<'_>,
     ) -> Result<()> {
         self.start = window.start;
@@ -107,25 +107,24 @@ impl Stacks {
             self.front = self.front.split_off(&window.start);
             let from = self.end.max(self.border);
             for (_, slice) in slices.range(from..window.end.max(from)) {
-                function.merge_all(&mut self.back, &slice.pane, cx)?;
+                function.merge_all(Arc::make_mut(&mut self.back), &slice.pane, cx)?;
             }
             self.end = self.end.max(window.end);
             return Ok(());
         }
         self.front.clear();
-        self.back.clear();
+        match Arc::get_mut(&mut self.back) {
+            Some(back) => back.clear(),
+            None => self.back = Arc::new(function.pane(key, 0)),
+        }
         (self.border, self.end) = (window.end, window.end);
-        for (start, slice) in slices.range_mut(window.start..window.end).rev() {
+        for (start, slice) in slices.range(window.start..window.end).rev() {
             let mut pane = function.pane(key, slice.pane.index.len());
             function.merge_all(&mut pane, &slice.pane, cx)?;
             if let Some((_, above)) = self.front.first_key_value() {
                 function.merge_all(&mut pane, above, cx)?;
             }
-            self.front.insert(*start, pane);
-            if !kept {
-                slice.pane = function.pane(key, 0);
-                slice.closed = true;
-            }
+            self.front.insert(*start, Arc::new(pane));
         }
         Ok(())
     }
@@ -133,7 +132,32 @@ impl Stacks {
     /// The parts of the window, the older first.
     pub(super) fn parts(&self, window: Window) -> (Option<&Pane>, Option<&Pane>) {
         let front = self.front.range(window.start..).next();
-        let back = Some(&self.back).filter(|pane| !pane.index.is_empty());
-        (front.map(|(_, pane)| pane), back)
+        let back = Some(&*self.back).filter(|pane| !pane.index.is_empty());
+        (front.map(|(_, pane)| &**pane), back)
+    }
+
+    /// What is merged, by its bounds.
+    pub(super) fn merged(&self) -> impl Iterator<Item = (i64, i64, &Arc<Pane>)> {
+        let front = self.front.iter();
+        let front = front.map(|(start, pane)| (*start, self.border, pane));
+        let back = Some((self.border, self.end, &self.back));
+        front.chain(back.filter(|(_, _, pane)| !pane.index.is_empty()))
+    }
+
+    /// The start of the last window, the border, and the end of what is merged.
+    pub(super) fn borders(&self) -> [i64; 3] {
+        [self.start, self.border, self.end]
+    }
+
+    /// Stands as it stood.
+    pub(super) fn restore(&mut self, borders: [i64; 3], merged: BTreeMap<(i64, i64), Pane>) {
+        [self.start, self.border, self.end] = borders;
+        for ((start, _), pane) in merged {
+            if start < self.border {
+                self.front.insert(start, Arc::new(pane));
+            } else {
+                self.back = Arc::new(pane);
+            }
+        }
     }
 }
