@@ -3,3 +3,4 @@
 
 pub mod checkpoint;
 pub mod execution;
+pub mod failover;
