@@ -71,6 +71,10 @@ pub struct SinkRequest<'a> {
     pub parallelism: u32,
     /// Whether the job runs in batch mode: rows are final results.
     pub batch: bool,
+    /// Whether there are checkpoints: what is written becomes visible with them, where the sink can do that.
+    pub checkpoints: bool,
+    /// Whether the job goes on from a checkpoint: what is there is its own.
+    pub resumed: bool,
     /// Standard output, for those that write there.
     pub output: Output,
 }

@@ -51,16 +51,44 @@ pub(super) struct Lines {
     /// The input has nothing more for this chunk.
     done: bool,
     line_bytes_max: usize,
-    /// Where the first line of the range begins.
+    /// Where the first line of the range begins; where an earlier reader has stopped, the next one.
     pub(super) first: u64,
+    /// Bytes of a compressed file that are to be passed over before anything else.
+    behind: u64,
 }
 
 impl Lines {
     /// Goes to the first line that starts in `range`.
     pub(super) fn open(path: &Path, range: Range, line_bytes_max: usize) -> io::Result<Self> {
-        let mut file = File::open(path)?;
         // The byte before tells whether a line starts with the range.
-        let base = range.start.saturating_sub(1);
+        let mut lines = Self::at(path, range, range.start.saturating_sub(1), line_bytes_max)?;
+        if range.start > 0 {
+            lines.skip_line()?;
+        } else {
+            lines.skip_mark()?;
+        }
+        lines.first = lines.offset();
+        Ok(lines)
+    }
+
+    /// Goes to a line that begins at `offset`, where an earlier reader of the range has stopped. Of a compressed file the
+    /// bytes before are still to be passed over by [`catch_up`](Self::catch_up).
+    pub(super) fn open_at(
+        path: &Path,
+        range: Range,
+        offset: u64,
+        line_bytes_max: usize,
+    ) -> io::Result<Self> {
+        let mut lines = Self::at(path, range, offset, line_bytes_max)?;
+        lines.behind = if range.gzip { offset } else { 0 };
+        lines.first = offset;
+        // A line that starts there is another chunk's.
+        lines.done = offset >= range.end;
+        Ok(lines)
+    }
+
+    fn at(path: &Path, range: Range, base: u64, line_bytes_max: usize) -> io::Result<Self> {
+        let mut file = File::open(path)?;
         let input: Box<dyn Read + Send> = if range.gzip {
             Box::new(MultiGzDecoder::new(BufReader::with_capacity(
                 64 << 10,
@@ -70,7 +98,7 @@ impl Lines {
             file.seek(SeekFrom::Start(base))?;
             Box::new(file)
         };
-        let mut lines = Self {
+        Ok(Self {
             input,
             buf: Vec::new(),
             pos: 0,
@@ -80,15 +108,24 @@ impl Lines {
             end: range.end,
             done: false,
             line_bytes_max,
-            first: 0,
-        };
-        if range.start > 0 {
-            lines.skip_line()?;
-        } else {
-            lines.skip_mark()?;
+            first: base,
+            behind: 0,
+        })
+    }
+
+    /// Passes over at most `bytes_max` of what is read already; whether that was all.
+    pub(super) fn catch_up(&mut self, bytes_max: u64) -> io::Result<bool> {
+        if self.behind > 0 {
+            let wanted = self.behind.min(bytes_max);
+            let passed = io::copy(&mut self.input.by_ref().take(wanted), &mut io::sink())?;
+            // The end of the last line may lack its newline, which counts all the same.
+            self.behind = if passed < wanted {
+                0
+            } else {
+                self.behind - passed
+            };
         }
-        lines.first = lines.offset();
-        Ok(lines)
+        Ok(self.behind == 0)
     }
 
     /// The buffer; lines stand from `pos` to `safe`.

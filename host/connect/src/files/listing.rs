@@ -1,14 +1,15 @@
-//! Which files a source reads, and how they are cut into chunks.
+//! Which files a source reads, and what they are called in every start of a job.
 //! Needs: the file system. The list depends on the files alone, never on the number of tasks.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::lines::Range;
+use super::positions::Stamp;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -16,25 +17,38 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct InputFile {
     pub(super) path: PathBuf,
+    /// What it is called wherever the folder stands: its path below what the option names.
+    pub(super) name: String,
     pub(super) bytes: u64,
+    /// Nanoseconds since 1970; 0 where the file system does not say.
+    pub(super) modified: i64,
     pub(super) gzip: bool,
 }
 
-/// A part of a file that one reader takes as a whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Chunk {
-    /// Which file.
-    pub(super) file: usize,
-    pub(super) range: Range,
+impl InputFile {
+    /// What tells whether the file is still the one that it was.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp {
+            length: self.bytes,
+            modified: self.modified,
+        }
+    }
 }
 
 /// The files that the lines of `paths` name, in their order: each one file, a folder, or a glob with `*` and `?`; those
-/// by bytes of their paths. Each is opened, to see whether it can be read. Errors: `InputMissing` with path and reason,
-/// also if there is no file at all.
+/// by bytes of their paths. Each is opened, to see whether it can be read. Where there are several lines, names begin
+/// with the line's number. Errors: `InputMissing` with path and reason, also if there is no file at all.
 pub(super) fn files(paths: &str) -> Result<Vec<InputFile>> {
     let mut all = Vec::new();
-    for path in paths.split('\n') {
-        all.extend(files_of(path)?);
+    let several = paths.contains('\n');
+    for (line, path) in paths.split('\n').enumerate() {
+        let mut files = files_of(path)?;
+        if several {
+            files
+                .iter_mut()
+                .for_each(|f| f.name = format!("{}:{}", line + 1, f.name));
+        }
+        all.extend(files);
     }
     Ok(all)
 }
@@ -69,41 +83,35 @@ fn files_of(path: &str) -> Result<Vec<InputFile>> {
         }
     }
     found.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
-    found.into_iter().map(inspect).collect()
+    let base = base_of(path);
+    found.into_iter().map(|f| inspect(f, &base)).collect()
 }
 
-/// The chunks of `files`, in order: `chunk_bytes` each, compressed files whole, nothing of empty ones.
-pub(super) fn chunks(files: &[InputFile], chunk_bytes: u64, whole: bool) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    for (file, input) in files.iter().enumerate() {
-        if input.gzip || whole {
-            if input.bytes > 0 {
-                chunks.push(Chunk {
-                    file,
-                    range: Range {
-                        start: 0,
-                        end: u64::MAX,
-                        gzip: input.gzip,
-                    },
-                });
-            }
-            continue;
-        }
-        let mut start = 0;
-        while start < input.bytes {
-            let end = start.saturating_add(chunk_bytes).min(input.bytes);
-            chunks.push(Chunk {
-                file,
-                range: Range {
-                    start,
-                    end,
-                    gzip: false,
-                },
-            });
-            start = end;
+/// The folder that the files' names are relative to: the path, as far as nothing in it stands for several names.
+fn base_of(path: &str) -> PathBuf {
+    let path = Path::new(path);
+    if path.is_dir() {
+        return path.to_owned();
+    }
+    let wild = |c: &Component<'_>| c.as_os_str().as_bytes().iter().any(|b| b"*?".contains(b));
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if path.exists() {
+        return parent.to_owned();
+    }
+    parent.components().take_while(|c| !wild(c)).collect()
+}
+
+/// The path below `base` as text: bytes that are no UTF-8 are `\xNN`, and a backslash is two.
+fn name_of(path: &Path, base: &Path) -> String {
+    let below = path.strip_prefix(base).unwrap_or(path);
+    let mut name = String::new();
+    for chunk in below.as_os_str().as_bytes().utf8_chunks() {
+        name.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            name.push_str(&format!("\\x{byte:02x}"));
         }
     }
-    chunks
+    name
 }
 
 /// The error of an input that the system refuses.
@@ -114,7 +122,7 @@ pub(super) fn unreadable(path: &Path, reason: &std::io::Error) -> Error {
     )
 }
 
-fn inspect(path: PathBuf) -> Result<InputFile> {
+fn inspect(path: PathBuf, base: &Path) -> Result<InputFile> {
     let meta = fs::metadata(&path).map_err(|e| unreadable(&path, &e))?;
     if !meta.is_file() {
         let message = format!("input '{}' is neither a file nor a folder", path.display());
@@ -126,9 +134,13 @@ fn inspect(path: PathBuf) -> Result<InputFile> {
         .take(GZIP_MAGIC.len() as u64)
         .read_to_end(&mut magic)
         .map_err(|e| unreadable(&path, &e))?;
+    let modified = meta.modified().ok();
+    let modified = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     Ok(InputFile {
         gzip: magic == GZIP_MAGIC,
         bytes: meta.len(),
+        modified: modified.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)),
+        name: name_of(&path, base),
         path,
     })
 }
@@ -246,41 +258,25 @@ mod tests {
     }
 
     #[test]
-    fn chunks_cover_each_file_once() {
-        let file = |bytes, gzip| InputFile {
-            path: PathBuf::new(),
-            bytes,
-            gzip,
+    fn names_are_below_what_the_option_names() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        for name in ["a/x.csv", "y.csv"] {
+            fs::write(dir.path().join(name), "1\n").unwrap();
+        }
+        let root = dir.path().display();
+        let names = |paths: String| {
+            let files = files(&paths).unwrap();
+            files.into_iter().map(|f| f.name).collect::<Vec<_>>()
         };
-        let cut = |whole| {
-            let list = chunks(
-                &[
-                    file(5, false),
-                    file(0, false),
-                    file(9, true),
-                    file(4, false),
-                ],
-                2,
-                whole,
-            );
-            list.into_iter()
-                .map(|c| (c.file, c.range.start, c.range.end))
-                .collect::<Vec<_>>()
-        };
+        assert_eq!(names(format!("{root}")), ["y.csv"]);
+        assert_eq!(names(format!("{root}/y.csv")), ["y.csv"]);
+        assert_eq!(names(format!("{root}/*/x*")), ["a/x.csv"]);
         assert_eq!(
-            cut(false),
-            [
-                (0, 0, 2),
-                (0, 2, 4),
-                (0, 4, 5),
-                (2, 0, u64::MAX),
-                (3, 0, 2),
-                (3, 2, 4)
-            ]
+            names(format!("{root}/y.csv\n{root}/a\n{root}/y.csv")),
+            ["1:y.csv", "2:x.csv", "3:y.csv"]
         );
-        assert_eq!(
-            cut(true),
-            [(0, 0, u64::MAX), (2, 0, u64::MAX), (3, 0, u64::MAX)]
-        );
+        let odd = std::ffi::OsStr::from_bytes(b"d/b\xff\\");
+        assert_eq!(name_of(Path::new(odd), Path::new("d")), "b\\xff\\\\");
     }
 }

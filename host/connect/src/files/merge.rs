@@ -3,18 +3,24 @@
 //! Needs: a reader a file. One task reads all of them, each a batch ahead; the others have nothing. The order of a file's
 //! own rows is kept: of the next row of each file the one with the least value goes first, of equal ones that of the file
 //! named first, and a row without a value before all others. A batch has rows of one file.
+//!
+//! What is read ahead is not handed out: a file's position is that before the last batch, and how many rows of it are
+//! out. The files must be the same after a restart, as their number is part of the order and of the rows.
 
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType, UInt32Type};
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, UInt32Array};
-use pelton_engine::connector::{Poll, Source, SourceProgress, SourceReader};
+use pelton_engine::connector::{Poll, Position, Source, SourceProgress, SourceReader};
 use pelton_model::batch::Batch;
 use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::time::Monotonic;
-use pelton_model::{Error, Result};
+use pelton_model::{Error, ErrorCode, Result};
 
+use super::listing::InputFile;
+use super::positions::{OfLane, Owner, gone};
+use super::turns;
 use crate::options::Options;
 
 /// Rows of each file that are read ahead.
@@ -84,7 +90,7 @@ impl MergeBy {
     /// The source: `files` has a reader for each file, which makes rows of [`read`](Self::read) of `needed`.
     pub(super) fn source(
         &self,
-        files: Vec<Arc<dyn Source>>,
+        files: Vec<(InputFile, Arc<dyn Source>)>,
         needed: &Schema,
     ) -> Result<Arc<dyn Source>> {
         let read = self.read(needed);
@@ -116,43 +122,62 @@ enum Column {
 }
 
 struct Merged {
-    files: Vec<Arc<dyn Source>>,
+    files: Vec<(InputFile, Arc<dyn Source>)>,
     columns: Vec<Column>,
     key: usize,
 }
 
 impl Source for Merged {
+    fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
+        self.reader_at(index, parallelism, &[])
+    }
+
     fn reader_at(
         &self,
-        _: u32,
-        _: u32,
-        _: &[pelton_engine::connector::Position],
+        index: u32,
+        _parallelism: u32,
+        positions: &[Position],
     ) -> Result<Box<dyn SourceReader>> {
-        Err(pelton_model::Error::bug("positions are not read yet"))
-    }
-
-    fn replays(&self) -> bool {
-        false
-    }
-
-    fn reader(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SourceReader>> {
-        let files = self.files.iter().filter(|_| index == 0);
-        let lanes = files
-            .map(|file| {
-                Ok(Lane {
-                    reader: file.reader(0, 1)?,
-                    rows: None,
-                    keys: Vec::new(),
-                    at: 0,
-                    ended: false,
-                })
-            })
-            .collect::<Result<_>>()?;
+        let fresh = positions.is_empty();
+        let mut known = turns::lanes(positions)?;
+        let mut lanes = Vec::new();
+        for (file, source) in self.files.iter().filter(|_| index == 0) {
+            let lane = known.remove(&file.name);
+            if lane.is_none() && !fresh {
+                let message = format!(
+                    "input '{}' is new, but files that are merged must be the same after a restart",
+                    file.path.display()
+                );
+                return Err(Error::new(ErrorCode::StateMismatch, message)
+                    .help("take the file away, or begin anew with '--fresh'"));
+            }
+            let (positions, skip) = lane.map_or((Vec::new(), 0), |l| (l.positions, l.skip));
+            let reader = source.reader_at(0, 1, &positions)?;
+            lanes.push(Lane {
+                name: file.name.clone(),
+                before: reader.positions(),
+                passed: skip,
+                skip,
+                again: 0,
+                reader,
+                rows: None,
+                keys: Vec::new(),
+                at: 0,
+                ended: false,
+            });
+        }
+        if let Some(name) = known.keys().next().filter(|_| index == 0) {
+            return Err(gone(name));
+        }
         Ok(Box::new(Reader {
             lanes,
             columns: self.columns.clone(),
             key: self.key,
         }))
+    }
+
+    fn replays(&self) -> bool {
+        self.files.iter().all(|(_, file)| file.replays())
     }
 }
 
@@ -164,7 +189,17 @@ struct Reader {
 
 /// One file.
 struct Lane {
+    /// Its name in positions.
+    name: String,
     reader: Box<dyn SourceReader>,
+    /// Where the reader stood before what was read ahead.
+    before: Vec<Position>,
+    /// Rows behind `before` that are handed out.
+    passed: u64,
+    /// Rows that an earlier start has handed out, and that are still to come.
+    skip: u64,
+    /// Those of them that have come.
+    again: u64,
     /// What was read ahead, and its keys.
     rows: Option<Batch>,
     keys: Vec<i64>,
@@ -197,6 +232,7 @@ impl SourceReader for Reader {
         let rows = lane.rows.as_ref().map(|rows| rows.slice(lane.at, count));
         let rows = rows.ok_or_else(|| Error::bug("a file without rows"))?;
         lane.at += count;
+        lane.passed += count as u64;
         let columns = self
             .columns
             .iter()
@@ -212,7 +248,7 @@ impl SourceReader for Reader {
         };
         for lane in &self.lanes {
             let one = lane.reader.progress();
-            all.rows += one.rows - (lane.keys.len() - lane.at) as u64;
+            all.rows += one.rows - lane.again - (lane.keys.len() - lane.at) as u64;
             all.bytes += one.bytes;
             all.skipped += one.skipped;
             all.total = all.total.zip(one.total).map(|(a, b)| a + b);
@@ -220,36 +256,52 @@ impl SourceReader for Reader {
         all
     }
 
-    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
-        self.lanes
-            .iter()
-            .flat_map(|l| l.reader.positions())
-            .collect()
+    fn positions(&self) -> Vec<Position> {
+        let lane = |lane: &Lane| {
+            let of = OfLane {
+                owner: Owner { reader: 0, of: 1 },
+                skip: lane.passed,
+                positions: lane.before.clone(),
+            };
+            of.write(&lane.name)
+        };
+        self.lanes.iter().map(lane).collect()
     }
 }
 
 impl Lane {
     /// Reads ahead where nothing is left. Returns when there may be more, where there is nothing for now.
     fn fill(&mut self, now: Monotonic, key: usize) -> Result<Option<Monotonic>> {
-        if self.ended || self.at < self.keys.len() {
-            return Ok(None);
-        }
-        match self.reader.poll(now, AHEAD_ROWS)? {
-            Poll::Rows(rows) => {
-                let column = rows.columns().get(key);
-                let column =
-                    column.ok_or_else(|| Error::bug("rows without the field that orders them"))?;
-                self.keys = keys(column)?;
-                self.rows = Some(rows);
+        while !self.ended && self.at >= self.keys.len() {
+            if self.skip == 0 {
+                self.before = self.reader.positions();
+                self.passed = 0;
             }
-            Poll::Later(at) => return Ok(Some(at)),
-            Poll::End => {
-                self.ended = true;
-                self.keys.clear();
+            match self.reader.poll(now, AHEAD_ROWS)? {
+                Poll::Rows(rows) => self.take(rows, key)?,
+                Poll::Later(at) => return Ok(Some(at)),
+                Poll::End => {
+                    self.ended = true;
+                    self.before = self.reader.positions();
+                    self.passed = 0;
+                    self.keys.clear();
+                    self.at = 0;
+                }
             }
         }
-        self.at = 0;
         Ok(None)
+    }
+
+    /// Takes rows, without those that an earlier start has handed out.
+    fn take(&mut self, rows: Batch, key: usize) -> Result<()> {
+        let column = rows.columns().get(key);
+        let column = column.ok_or_else(|| Error::bug("rows without the field that orders them"))?;
+        self.keys = keys(column)?;
+        self.at = usize::try_from(self.skip).map_or(rows.rows(), |skip| skip.min(rows.rows()));
+        self.skip -= self.at as u64;
+        self.again += self.at as u64;
+        self.rows = Some(rows);
+        Ok(())
     }
 }
 

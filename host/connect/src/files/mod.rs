@@ -20,7 +20,9 @@
 //! Options of the sink: see [`sink`].
 
 mod columns;
+mod commit;
 mod csv;
+mod deal;
 mod fault;
 mod json;
 mod lines;
@@ -29,6 +31,7 @@ mod merge;
 mod parquet;
 mod part;
 mod partition;
+mod positions;
 mod reader;
 mod rows;
 mod scan;
@@ -36,18 +39,19 @@ mod sink;
 mod text;
 mod turns;
 mod values;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use pelton_engine::connector::Source;
 use pelton_model::schema::Schema;
 use pelton_model::{Error, ErrorCode, Result};
 
 use self::columns::Record;
+use self::deal::{Dealer, Unit};
 use self::lines::{Lines, Range};
 use self::listing::InputFile;
 use self::merge::MergeBy;
@@ -88,10 +92,9 @@ fn open(request: &SourceRequest<'_>, chunk_bytes: u64) -> Result<Arc<dyn Source>
     let plan = Plan::new(request.options, request.declared)?;
     let files = listing::files(plan.path)?;
     if plan.each_file {
-        let name = |f: &InputFile| f.path.display().to_string();
         let each = files
             .into_iter()
-            .map(|f| Ok((name(&f), source(request, &plan, vec![f], chunk_bytes)?)))
+            .map(|f| Ok((f.clone(), source(request, &plan, vec![f], chunk_bytes)?)))
             .collect::<Result<_>>()?;
         return Ok(Arc::new(turns::Turns(each)));
     }
@@ -106,7 +109,7 @@ fn open(request: &SourceRequest<'_>, chunk_bytes: u64) -> Result<Arc<dyn Source>
     };
     let sources = files
         .into_iter()
-        .map(|file| source(&one, &plan, vec![file], chunk_bytes))
+        .map(|f| Ok((f.clone(), source(&one, &plan, vec![f], chunk_bytes)?)))
         .collect::<Result<_>>()?;
     merge.source(sources, request.needed)
 }
@@ -127,19 +130,26 @@ fn source(
             csv_layouts(plan, request, &files, line_bytes_max)?,
         ),
     };
-    let chunks = listing::chunks(
-        &files,
-        chunk_bytes,
-        plan.kind == Kind::Csv && plan.dialect.multiline,
-    );
+    let whole = plan.kind == Kind::Csv && plan.dialect.multiline;
+    let unit = |file: &InputFile| Unit {
+        file: file.clone(),
+        limit: match file.bytes {
+            0 => 0,
+            _ if file.gzip || whole => u64::MAX,
+            bytes => bytes,
+        },
+        step: match file.gzip || whole {
+            true => u64::MAX,
+            false => chunk_bytes,
+        },
+    };
     Ok(Arc::new(Shared(Arc::new(FilesSource {
+        dealer: Dealer::new(files.iter().map(unit).collect()),
         files,
-        chunks,
         format,
         needed: request.needed.clone(),
         skip_bad: plan.skip_bad,
         line_bytes_max,
-        next: AtomicUsize::new(0),
     }))))
 }
 

@@ -4,7 +4,7 @@
 //! that is not Parquet, lacks a field, or has it in a type that would have to be rounded. A column that the file calls
 //! optional serves a field that is never null as long as no null comes. Compression: none, Snappy, LZ4, gzip.
 //!
-//! Row groups are dealt in the order of files and groups to whichever task asks next; each is one split.
+//! Row groups are dealt as chunks of lines are (see [`deal`](super::deal)); a position is a row group and a row of it.
 
 mod cast;
 mod write;
@@ -12,7 +12,6 @@ mod write;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{
@@ -21,37 +20,33 @@ use ::parquet::arrow::arrow_reader::{
 };
 use ::parquet::schema::types::SchemaDescriptor;
 use arrow_array::RecordBatch;
-use pelton_engine::connector::{Poll, Source, SourceProgress, SourceReader};
+use pelton_engine::connector::{Poll, Position, Source, SourceProgress, SourceReader};
 use pelton_model::batch::Batch;
 use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::time::Monotonic;
 use pelton_model::{Error, ErrorCode, Result};
 
 use self::cast::Cast;
+use super::deal::{Dealer, Seat, Unit};
 use super::listing::{InputFile, unreadable};
 
 pub(super) use self::write::{Encoder, Layout};
 
 /// The source of rows of `needed`. Reads the footers. Errors: `InputMissing`, `BadRecord` with the file.
 pub(super) fn source(files: &[InputFile], needed: &Schema) -> Result<Arc<dyn Source>> {
-    let files: Vec<OpenFile> = files
+    let open: Vec<OpenFile> = files
         .iter()
         .map(|file| OpenFile::new(&file.path, needed))
         .collect::<Result<_>>()?;
-    let mut groups = Vec::new();
-    let mut total = 0;
-    for (file, open) in files.iter().enumerate() {
-        for (group, meta) in open.metadata.metadata().row_groups().iter().enumerate() {
-            let bytes = u64::try_from(meta.compressed_size()).unwrap_or(0);
-            total += bytes;
-            groups.push(Group { file, group, bytes });
-        }
-    }
+    let unit = |(file, open): (&InputFile, &OpenFile)| Unit {
+        file: file.clone(),
+        limit: open.metadata.metadata().num_row_groups() as u64,
+        step: 1,
+    };
+    let units = files.iter().zip(&open).map(unit).collect();
     Ok(Arc::new(Shared(Arc::new(Groups {
-        files,
-        groups,
-        total,
-        next: AtomicUsize::new(0),
+        files: open,
+        dealer: Dealer::new(units),
     }))))
 }
 
@@ -144,37 +139,43 @@ struct Group {
 
 struct Groups {
     files: Vec<OpenFile>,
-    groups: Vec<Group>,
-    total: u64,
-    next: AtomicUsize,
+    dealer: Dealer,
 }
 
 struct Shared(Arc<Groups>);
 
 impl Source for Shared {
+    fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
+        self.reader_at(index, parallelism, &[])
+    }
+
     fn reader_at(
         &self,
-        _: u32,
-        _: u32,
-        _: &[pelton_engine::connector::Position],
+        index: u32,
+        parallelism: u32,
+        positions: &[Position],
     ) -> Result<Box<dyn SourceReader>> {
-        Err(pelton_model::Error::bug("positions are not read yet"))
-    }
-
-    fn replays(&self) -> bool {
-        false
-    }
-
-    fn reader(&self, _index: u32, _parallelism: u32) -> Result<Box<dyn SourceReader>> {
+        let seat = self.0.dealer.seat(index, parallelism, positions)?;
+        let before = seat.before().iter();
+        let left = |(file, before): (&OpenFile, &super::positions::Ranges)| -> u64 {
+            let gaps = before.gaps(file.metadata.metadata().num_row_groups() as u64);
+            let groups = gaps.into_iter().flat_map(|(start, end)| start..end);
+            groups.map(|group| file.bytes_of(group)).sum()
+        };
+        let total = self.0.files.iter().zip(before).map(left).sum();
         Ok(Box::new(Reader {
             progress: SourceProgress {
-                total: Some(self.0.total),
+                total: Some(total),
                 ..SourceProgress::default()
             },
             source: self.0.clone(),
             open: None,
-            positions: Vec::new(),
+            seat,
         }))
+    }
+
+    fn replays(&self) -> bool {
+        true
     }
 }
 
@@ -182,7 +183,7 @@ struct Reader {
     source: Arc<Groups>,
     open: Option<Open>,
     progress: SourceProgress,
-    positions: Vec<(String, u64)>,
+    seat: Seat,
 }
 
 /// The row group in work.
@@ -223,9 +224,7 @@ impl SourceReader for Reader {
             open.handed += rows as u64;
             self.progress.bytes += open.bytes() - before;
             self.progress.rows += rows as u64;
-            if let Some(last) = self.positions.last_mut() {
-                last.1 = open.handed;
-            }
+            self.seat.reached(open.handed);
             self.open = Some(open);
             if rows > 0 {
                 return Ok(Poll::Rows(whole.slice(0, rows)));
@@ -237,24 +236,25 @@ impl SourceReader for Reader {
         self.progress
     }
 
-    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
-        let position = |(split, at): &(String, u64)| pelton_engine::connector::Position {
-            split: split.clone(),
-            at: at.to_le_bytes().to_vec(),
-        };
-        self.positions.iter().map(position).collect()
+    fn positions(&self) -> Vec<Position> {
+        self.seat.positions()
     }
 }
 
 impl Reader {
     fn next_group(&mut self, rows_max: usize) -> Result<Option<Open>> {
-        let index = self.source.next.fetch_add(1, Ordering::Relaxed);
-        let Some(group) = self.source.groups.get(index).copied() else {
+        let Some(piece) = self.seat.next() else {
             return Ok(None);
         };
-        let Some(file) = self.source.files.get(group.file) else {
+        let Some(file) = self.source.files.get(piece.file) else {
             return Err(Error::bug("a row group of no file"));
         };
+        let group = Group {
+            file: piece.file,
+            group: usize::try_from(piece.start).unwrap_or(usize::MAX),
+            bytes: file.bytes_of(piece.start),
+        };
+        let behind = piece.at.unwrap_or(0);
         let content = File::open(&file.path).map_err(|e| unreadable(&file.path, &e))?;
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(content, file.metadata.clone());
@@ -262,19 +262,20 @@ impl Reader {
             .with_row_groups(vec![group.group])
             .with_projection(file.mask.clone())
             .with_batch_size(rows_max.max(1))
+            .with_offset(usize::try_from(behind).unwrap_or(usize::MAX))
             .build()
             .map_err(|e| invalid(&file.path, &e.to_string()))?;
         let meta = file.metadata.metadata().row_groups().get(group.group);
-        let split = format!("{}@{}", file.path.display(), group.group);
-        self.positions.push((split, 0));
-        Ok(Some(Open {
+        let open = Open {
             group,
             rows,
             rest: None,
-            read: 0,
-            handed: 0,
+            read: behind,
+            handed: behind,
             of: meta.map_or(0, |m| u64::try_from(m.num_rows()).unwrap_or(0)),
-        }))
+        };
+        self.progress.bytes += open.bytes();
+        Ok(Some(open))
     }
 }
 
@@ -312,6 +313,13 @@ impl Open {
 }
 
 impl OpenFile {
+    /// Compressed bytes of a row group.
+    fn bytes_of(&self, group: u64) -> u64 {
+        let groups = self.metadata.metadata().row_groups();
+        let meta = usize::try_from(group).ok().and_then(|g| groups.get(g));
+        meta.map_or(0, |m| u64::try_from(m.compressed_size()).unwrap_or(0))
+    }
+
     fn rows_before(&self, group: usize) -> u64 {
         let groups = self.metadata.metadata().row_groups().iter().take(group);
         groups

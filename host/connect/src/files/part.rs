@@ -1,8 +1,9 @@
 //! A file in work: under a hidden name until it is complete, then under its own.
-//! Needs: the local file system, an encoding. Invariant: a file that is dropped before it is shown leaves nothing.
+//! Needs: the local file system, an encoding. Invariant: a file that is dropped before it is shown or handed over leaves
+//! nothing, unless it is one that a later start goes on with.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use pelton_model::batch::{Batch, RowKind};
@@ -20,27 +21,38 @@ pub(super) enum Encoding {
     Parquet(Layout),
 }
 
-/// A file under its hidden name; removed when it is dropped before it is shown.
+/// A file under its hidden name; removed when it is dropped, unless it is kept.
 pub(super) struct Hidden {
     hidden: PathBuf,
     place: PathBuf,
     /// Whether its folder was made for it, and may be removed with it.
     own_folder: bool,
-    shown: bool,
+    kept: bool,
 }
 
 impl Hidden {
     /// Gives the file its name. Its folder is not synced.
     pub(super) fn show(mut self) -> Result<PathBuf> {
         fs::rename(&self.hidden, &self.place).map_err(|e| unwritable(&self.place, &e))?;
-        self.shown = true;
+        self.kept = true;
         Ok(std::mem::take(&mut self.place))
+    }
+
+    /// Leaves the file to others, who give it its name later. Says where it is.
+    pub(super) fn hand_over(mut self) -> PathBuf {
+        self.kept = true;
+        std::mem::take(&mut self.hidden)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.hidden
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        if self.shown {
+        if self.kept {
             return;
         }
         // There is nobody left to tell; the file is hidden. A folder with other files stays.
@@ -51,6 +63,17 @@ impl Drop for Hidden {
     }
 }
 
+/// How a file is begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Begin {
+    /// What was there under the hidden name is nobody's.
+    Over,
+    /// Nothing may be there: the name is this start's own.
+    New,
+    /// One file for all starts, which stays when it is dropped; locked, as a process that was passed may still write to it.
+    Shared,
+}
+
 /// The file in work.
 pub(super) struct Part {
     hidden: Hidden,
@@ -58,6 +81,8 @@ pub(super) struct Part {
     with_op: bool,
     /// When it was last written to, in writes of its task.
     pub(super) used: u64,
+    /// Which of its task's files it is.
+    pub(super) number: u32,
 }
 
 enum Content {
@@ -74,21 +99,29 @@ enum Content {
 impl Part {
     /// Begins a file that is to be at `place`, and its folder if there is none.
     pub(super) fn begin(
-        place: PathBuf,
-        hidden: PathBuf,
+        (place, hidden): (PathBuf, PathBuf),
         own_folder: bool,
+        begin: Begin,
         encoding: &Encoding,
         with_op: bool,
     ) -> Result<Self> {
         if own_folder && let Some(folder) = hidden.parent() {
             fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
         }
-        let file = File::create(&hidden).map_err(|e| unwritable(&hidden, &e))?;
+        let file = match begin {
+            Begin::Over => File::create(&hidden),
+            Begin::New => File::create_new(&hidden),
+            Begin::Shared => {
+                let file = open_shared(&hidden)?;
+                file.set_len(0).map(|()| file)
+            }
+        };
+        let file = file.map_err(|e| unwritable(&hidden, &e))?;
         let hidden = Hidden {
             hidden,
             place,
             own_folder,
-            shown: false,
+            kept: begin == Begin::Shared,
         };
         let content = match encoding {
             Encoding::Lines(lines) => {
@@ -111,6 +144,46 @@ impl Part {
             content,
             with_op,
             used: 0,
+            number: 0,
+        })
+    }
+
+    /// Goes on with lines that an earlier start has written: the first `length` bytes. Errors: `OutputFailed` where there
+    /// are less, or another process writes to it.
+    pub(super) fn go_on(
+        (place, hidden): (PathBuf, PathBuf),
+        length: u64,
+        with_op: bool,
+    ) -> Result<Self> {
+        let refused = |e: io::Error| unwritable(&hidden, &e);
+        let mut file = open_shared(&hidden)?;
+        let is = file.metadata().map_err(refused)?.len();
+        if is < length {
+            let message = format!(
+                "output '{}' has {is} bytes, but the checkpoint counts {length} as written",
+                hidden.display()
+            );
+            return Err(Error::new(ErrorCode::OutputFailed, message).help(
+                "rows are lost: go on from an earlier savepoint, or begin anew with '--fresh'",
+            ));
+        }
+        file.set_len(length).map_err(refused)?;
+        file.seek(SeekFrom::End(0)).map_err(refused)?;
+        Ok(Self {
+            hidden: Hidden {
+                hidden,
+                place,
+                own_folder: false,
+                kept: true,
+            },
+            content: Content::Lines {
+                file,
+                buf: Vec::with_capacity(WRITE_BYTES / 4),
+                bytes: length,
+            },
+            with_op,
+            used: 0,
+            number: 0,
         })
     }
 
@@ -152,6 +225,11 @@ impl Part {
         }
     }
 
+    /// Where it is for now.
+    pub(super) fn path(&self) -> &Path {
+        self.hidden.path()
+    }
+
     /// Bytes of the file so far, those in memory included.
     pub(super) fn bytes(&self) -> u64 {
         match &self.content {
@@ -172,6 +250,17 @@ impl Part {
         }
     }
 
+    /// All that was written is on the disk. How many bytes that are. Errors: of a format that cannot be left unfinished.
+    pub(super) fn sync(&mut self) -> Result<u64> {
+        let place = &self.hidden.place;
+        let Content::Lines { file, buf, bytes } = &mut self.content else {
+            return Err(Error::bug("a file of Parquet is not continued"));
+        };
+        drain(file, buf, bytes).map_err(|e| unwritable(place, &e))?;
+        file.sync_all().map_err(|e| unwritable(place, &e))?;
+        Ok(*bytes)
+    }
+
     /// Ends the file: all its bytes are on the disk.
     pub(super) fn close(self) -> Result<Hidden> {
         let place = &self.hidden.place;
@@ -188,6 +277,23 @@ impl Part {
         };
         file.sync_all().map_err(|e| unwritable(place, &e))?;
         Ok(self.hidden)
+    }
+}
+
+fn open_shared(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(false);
+    let file = options.open(path).map_err(|e| unwritable(path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!(
+                "output '{}' is still being written by another process",
+                path.display()
+            );
+            Err(Error::new(ErrorCode::OutputFailed, message).help("end that process"))
+        }
+        Err(TryLockError::Error(e)) => Err(unwritable(path, &e)),
     }
 }
 

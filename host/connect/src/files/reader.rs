@@ -1,28 +1,29 @@
-//! The source: a list of chunks, dealt in file order to whichever reader asks next; and the readers that decode them.
+//! Lines of files as a source: readers that take chunks and decode them.
 //!
-//! Needs: [`listing`](super::listing), [`lines`](super::lines), a decoder a format. A reader holds one chunk at a time and
-//! always takes the next one of the list, so that what it has read is a subsequence of the input: no watermark made of
-//! it is above what reading everything in order would have made.
+//! Needs: [`deal`](super::deal), [`lines`](super::lines), a decoder a format. A reader holds one chunk at a time; where it
+//! stands in it is the byte behind the last row that it has handed out. A compressed file is read again up to there.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pelton_engine::connector::{Poll, Source, SourceProgress, SourceReader};
+use pelton_engine::connector::{Poll, Position, Source, SourceProgress, SourceReader};
 use pelton_model::batch::Batch;
 use pelton_model::schema::Schema;
 use pelton_model::time::Monotonic;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::columns::Record;
+use super::deal::{Dealer, Piece, Seat};
 use super::fault::{Fault, Step};
 use super::json::Line;
-use super::lines::{Fill, Lines, count_lines};
-use super::listing::{Chunk, InputFile, unreadable};
+use super::lines::{Fill, Lines, Range, count_lines};
+use super::listing::{InputFile, unreadable};
 use super::{csv, json, text};
 
 /// A batch ends after so many bytes of input, however few its rows are.
 const BATCH_BYTES: u64 = 4 << 20;
+/// So many bytes of a compressed file are passed over at once.
+const PASS_BYTES: u64 = 16 << 20;
 /// Bytes of a bad line that an error shows.
 const EXCERPT_BYTES: usize = 72;
 
@@ -38,38 +39,34 @@ pub(super) enum Format {
 /// The files of one source, listed and cut.
 pub(super) struct FilesSource {
     pub(super) files: Vec<InputFile>,
-    pub(super) chunks: Vec<Chunk>,
+    pub(super) dealer: Dealer,
     pub(super) format: Format,
     pub(super) needed: Schema,
     pub(super) skip_bad: bool,
     pub(super) line_bytes_max: usize,
-    /// The chunk to deal next.
-    pub(super) next: AtomicUsize,
 }
 
 /// A handle that readers share.
 pub(super) struct Shared(pub(super) Arc<FilesSource>);
 
 impl Source for Shared {
+    fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
+        self.reader_at(index, parallelism, &[])
+    }
+
     fn reader_at(
         &self,
-        _: u32,
-        _: u32,
-        _: &[pelton_engine::connector::Position],
+        index: u32,
+        parallelism: u32,
+        positions: &[Position],
     ) -> Result<Box<dyn SourceReader>> {
-        Err(pelton_model::Error::bug("positions are not read yet"))
-    }
-
-    fn replays(&self) -> bool {
-        false
-    }
-
-    fn reader(&self, _index: u32, _parallelism: u32) -> Result<Box<dyn SourceReader>> {
-        let total = self
-            .0
-            .files
-            .iter()
-            .try_fold(0, |sum, f| (!f.gzip).then_some(sum + f.bytes));
+        let seat = self.0.dealer.seat(index, parallelism, positions)?;
+        let before = seat.before().iter();
+        let read = |(start, end): (u64, u64)| end - start;
+        let total = self.0.files.iter().zip(before).try_fold(0, |sum, (f, b)| {
+            let left = f.bytes.saturating_sub(b.iter().map(read).sum());
+            (!f.gzip).then_some(sum + left)
+        });
         Ok(Box::new(Reader {
             root: Record::new(&self.0.needed.fields),
             source: self.0.clone(),
@@ -78,8 +75,12 @@ impl Source for Shared {
                 total,
                 ..SourceProgress::default()
             },
-            positions: Vec::new(),
+            seat,
         }))
+    }
+
+    fn replays(&self) -> bool {
+        true
     }
 }
 
@@ -88,12 +89,13 @@ struct Reader {
     root: Record,
     open: Option<Open>,
     progress: SourceProgress,
-    positions: Vec<(String, u64)>,
+    seat: Seat,
 }
 
 /// The chunk in work.
 struct Open {
-    chunk: Chunk,
+    file: usize,
+    gzip: bool,
     /// The path of its file.
     name: String,
     lines: Lines,
@@ -120,13 +122,20 @@ impl SourceReader for Reader {
             else {
                 return Ok(Poll::End);
             };
+            let refused = |e| unreadable(Path::new(&open.name), &e);
+            if !open.lines.catch_up(PASS_BYTES).map_err(refused)? {
+                self.open = Some(open);
+                return Ok(Poll::Later(now));
+            }
             let before = open.lines.offset();
             let (rows, ended) = self.decode(&mut open, rows_max.max(1))?;
-            self.progress.bytes += open.lines.offset() - before;
-            if let Some(last) = self.positions.last_mut() {
-                last.1 = open.lines.offset();
-            }
+            let offset = open.lines.offset();
+            self.progress.bytes += offset - before;
             self.open = (!ended).then_some(open);
+            match ended {
+                true => self.seat.done(),
+                false => self.seat.reached(offset),
+            }
             if rows > 0 {
                 self.progress.rows += rows as u64;
                 return Ok(Poll::Rows(Batch::new(self.root.finish(rows)?, rows)?));
@@ -142,50 +151,44 @@ impl SourceReader for Reader {
         self.progress
     }
 
-    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
-        let position = |(split, at): &(String, u64)| pelton_engine::connector::Position {
-            split: split.clone(),
-            at: at.to_le_bytes().to_vec(),
-        };
-        self.positions.iter().map(position).collect()
+    fn positions(&self) -> Vec<Position> {
+        self.seat.positions()
     }
 }
 
 impl Reader {
-    /// Opens the next chunk of the list.
+    /// Opens the next chunk that it is dealt.
     fn next_chunk(&mut self) -> Result<Option<Open>> {
-        let index = self.source.next.fetch_add(1, Ordering::Relaxed);
-        let Some(chunk) = self.source.chunks.get(index).copied() else {
+        let Some(piece) = self.seat.next() else {
             return Ok(None);
         };
-        let Some(file) = self.source.files.get(chunk.file) else {
+        let Some(file) = self.source.files.get(piece.file) else {
             return Err(Error::bug("a chunk of no file"));
         };
         let refused = |e| unreadable(&file.path, &e);
-        let lines =
-            Lines::open(&file.path, chunk.range, self.source.line_bytes_max).map_err(refused)?;
-        let name = file.path.display().to_string();
-        self.positions
-            .push((format!("{name}@{}", chunk.range.start), lines.first));
+        let range = Range {
+            start: piece.start,
+            end: piece.end,
+            gzip: file.gzip,
+        };
+        let line_bytes_max = self.source.line_bytes_max;
+        let lines = match piece.at {
+            None => Lines::open(&file.path, range, line_bytes_max),
+            Some(at) => Lines::open_at(&file.path, range, at, line_bytes_max),
+        };
         let mut open = Open {
-            chunk,
-            name,
-            lines,
+            file: piece.file,
+            gzip: file.gzip,
+            name: file.path.display().to_string(),
+            lines: lines.map_err(refused)?,
             line_ends: 0,
         };
-        if chunk.range.start == 0
-            && let Format::Csv(dialect, _) = &self.source.format
-            && dialect.header
-        {
-            let begin = open.lines.pos;
-            if read_header(*dialect, &mut open.lines, &file.path)?.is_some() {
-                let end = open.lines.pos;
-                let header = open
-                    .lines
-                    .buf()
-                    .get(begin.min(end)..end)
-                    .unwrap_or_default();
-                open.line_ends = newlines(header).max(1);
+        match piece {
+            Piece {
+                start: 0, at: None, ..
+            } => pass_header(&self.source.format, &mut open, &file.path)?,
+            Piece { start, at, .. } => {
+                self.progress.bytes += at.map_or(0, |at| at.saturating_sub(start));
             }
         }
         Ok(Some(open))
@@ -294,13 +297,28 @@ impl Reader {
     /// Adds line and file. To count lines, the file is read again from its start to the chunk.
     fn locate(&self, open: &Open, error: Error) -> Error {
         let path = Path::new(&open.name);
-        match count_lines(path, open.chunk.range.gzip, open.lines.first) {
+        match count_lines(path, open.gzip, open.lines.first) {
             Ok(before) => error.at("line", before + open.line_ends + 1),
             // The file is not what it was: the byte says it.
             Err(_) => error.at("byte", open.lines.offset()),
         }
         .at("file", &open.name)
     }
+}
+
+/// Goes behind the header of a file that has one.
+fn pass_header(format: &Format, open: &mut Open, path: &Path) -> Result<()> {
+    if let Format::Csv(dialect, _) = format
+        && dialect.header
+    {
+        let begin = open.lines.pos;
+        if read_header(*dialect, &mut open.lines, path)?.is_some() {
+            let end = open.lines.pos;
+            let header = open.lines.buf().get(begin.min(end)..end);
+            open.line_ends = newlines(header.unwrap_or_default()).max(1);
+        }
+    }
+    Ok(())
 }
 
 /// Decodes the line at the reader's position as row `row`.
@@ -317,7 +335,7 @@ fn decode_line(format: &Format, root: &mut Record, open: &Open, row: usize) -> S
             text::line(layout, root, buf, p, row, place).map(Outcome::Line)
         }
         Format::Csv(dialect, layouts) => {
-            let Some(layout) = layouts.get(open.chunk.file).or(layouts.first()) else {
+            let Some(layout) = layouts.get(open.file).or(layouts.first()) else {
                 return Fault::syntax(p, "there is no header");
             };
             let whole = buf.get(..open.lines.safe).unwrap_or_default();

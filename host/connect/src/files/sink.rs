@@ -16,22 +16,30 @@
 //!
 //! A task writes `part-TASK-NUMBER.EXT`, under a hidden name until the file is full and synced, or all tasks have
 //! finished; then it is renamed, and the folder synced. After an error, hidden files are removed; complete ones stay.
+//!
+//! With checkpoints each row is there once, whatever crashes: at a barrier a task closes and syncs its files, which get
+//! their names, `part-TASK-CHECKPOINT-NUMBER.EXT`, when the checkpoint is complete (see [`commit`](super::commit)). A single
+//! file is synced at a barrier; a later start cuts off what stands behind, and goes on with it. It can't be Parquet then.
+//!
 //! Without `changelog`, a row that changes an earlier one is refused. Text needs rows of one string: its lines.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pelton_engine::connector::{Sink, SinkWriter};
+use pelton_engine::connector::{Delivery, Sink, SinkWriter};
 use pelton_model::batch::{Batch, RowKind};
 use pelton_model::schema::{DataType, Schema};
 use pelton_model::{Error, ErrorCode, Result};
 
+use super::commit::{self, sync_folders};
 use super::parquet::Layout;
-use super::part::{Encoding, Hidden, Part, sync_folder, unwritable};
+use super::part::{Encoding, Hidden, unwritable};
 use super::partition::Partitions;
 use super::rows::{Lines, word};
+use super::writer::Writer;
 use super::{Kind, kind, refuse_of};
 use crate::options::Options;
 use crate::text::TimeFormat;
@@ -40,8 +48,6 @@ use crate::{OptionMap, SinkRequest};
 const ROLL_BYTES: u64 = 128 << 20;
 const OPEN_FILES: usize = 64;
 const OPEN_FILES_MAX: usize = 4_096;
-/// What all files of a task may keep in memory.
-const MEMORY_BYTES: usize = 64 << 20;
 const SINK_OPTIONS: [&str; 11] = [
     "path",
     "format",
@@ -63,7 +69,8 @@ pub(crate) fn check_sink(options: &OptionMap, schema: &Schema) -> Result<()> {
 
 /// Makes the folder. Errors: as [`check_sink`]; `OutputFailed` for a folder that can't be made or holds output already.
 pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
-    let plan = Plan::new(request.options, request.schema, request.batch)?;
+    let mut plan = Plan::new(request.options, request.schema, request.batch)?;
+    plan.checkpoints = request.checkpoints;
     if plan.single && request.parallelism != 1 {
         let message = format!(
             "a single file is written by one task, not by {}",
@@ -72,9 +79,17 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
         return Err(Error::new(ErrorCode::GraphInvalid, message)
             .help("give the sink the parallelism 1, or write to a folder"));
     }
+    if plan.single && plan.kind == Kind::Parquet && plan.checkpoints {
+        let message =
+            "a single file of Parquet cannot be continued after a restart, as checkpoints ask for";
+        return Err(Error::new(ErrorCode::GraphInvalid, message)
+            .help("write to a folder, write csv or json, or run without checkpoints"));
+    }
     let folder = plan.folder();
     fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
-    clear(&plan)?;
+    if !request.resumed {
+        clear(&plan)?;
+    }
     Ok(Arc::new(FilesSink {
         plan: Arc::new(plan),
         waiting: Arc::default(),
@@ -82,21 +97,25 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
 }
 
 /// The options of a sink, read.
-struct Plan {
+pub(super) struct Plan {
     path: PathBuf,
     kind: Kind,
-    encoding: Encoding,
-    roll_bytes: u64,
-    single: bool,
+    pub(super) encoding: Encoding,
+    pub(super) roll_bytes: u64,
+    pub(super) single: bool,
     overwrite: bool,
-    partitions: Option<Partitions>,
-    open_files: usize,
+    pub(super) partitions: Option<Partitions>,
+    pub(super) open_files: usize,
     /// Whether rows have their kind in front.
-    with_op: bool,
+    pub(super) with_op: bool,
     /// Whether rows that change earlier ones are asked for, be it in another mode.
     changelog: bool,
     /// The columns that are written; none: all.
-    columns: Option<Vec<usize>>,
+    pub(super) columns: Option<Vec<usize>>,
+    /// Whether files get their names with checkpoints.
+    pub(super) checkpoints: bool,
+    /// Tells this start's hidden files from those of a process that was passed, and still writes and removes its own.
+    token: u64,
 }
 
 impl Plan {
@@ -160,11 +179,14 @@ impl Plan {
             with_op,
             changelog,
             columns,
+            checkpoints: false,
+            // Seeded by the system: nothing depends on the number but that it is another one next time.
+            token: RandomState::new().hash_one(()),
         })
     }
 
     /// Where the files are.
-    fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         if !self.single {
             return &self.path;
         }
@@ -174,33 +196,55 @@ impl Plan {
             .unwrap_or(Path::new("."))
     }
 
-    /// The final name of a file in a partition's folder, and the one that it has until then.
-    fn names_of(&self, partition: &str, task: u32, number: u32) -> (PathBuf, PathBuf) {
-        let extension = match self.kind {
+    /// The final name of a file in a partition's folder, and the one that it has until then. With checkpoints the final one
+    /// is [`committed_name`](Self::committed_name).
+    pub(super) fn names_of(&self, partition: &str, task: u32, number: u32) -> (PathBuf, PathBuf) {
+        if let (true, Some(name)) = (self.single, self.path.file_name()) {
+            let hidden = format!(".{}.inprogress", name.to_string_lossy());
+            return (self.path.clone(), self.folder().join(hidden));
+        }
+        let extension = self.extension();
+        let folder = self.path.join(partition);
+        let name = format!("part-{task}-{number}.{extension}");
+        let hidden = match self.checkpoints {
+            true => format!(
+                ".part-{task}-{number}-{:016x}.{extension}.inprogress",
+                self.token
+            ),
+            false => format!(".{name}.inprogress"),
+        };
+        (folder.join(name), folder.join(hidden))
+    }
+
+    /// The name of a file that is prepared at a checkpoint, below the folder.
+    pub(super) fn committed_name(
+        &self,
+        partition: &str,
+        (task, number): (u32, u32),
+        checkpoint: u64,
+    ) -> String {
+        if let (true, Some(name)) = (self.single, self.path.file_name()) {
+            return name.to_string_lossy().into_owned();
+        }
+        let extension = self.extension();
+        let name = format!("part-{task}-{checkpoint}-{number}.{extension}");
+        match partition {
+            "" => name,
+            _ => format!("{partition}/{name}"),
+        }
+    }
+
+    fn extension(&self) -> &'static str {
+        match self.kind {
             Kind::Text => "txt",
             Kind::Json => "jsonl",
             Kind::Csv => "csv",
             Kind::Parquet => "parquet",
-        };
-        let last = match self.path.file_name() {
-            Some(name) if self.single => name.to_string_lossy().into_owned(),
-            _ => format!("part-{task}-{number}.{extension}"),
-        };
-        let folder = if partition.is_empty() {
-            self.folder().to_owned()
-        } else {
-            self.path.join(partition)
-        };
-        let place = if self.single {
-            self.path.clone()
-        } else {
-            folder.join(&last)
-        };
-        (place, folder.join(format!(".{last}.inprogress")))
+        }
     }
 
     /// Refuses rows that change earlier ones where nothing would say so.
-    fn check_kinds(&self, batch: &Batch) -> Result<()> {
+    pub(super) fn check_kinds(&self, batch: &Batch) -> Result<()> {
         let change = batch
             .kinds()
             .filter(|_| !self.with_op)
@@ -295,7 +339,7 @@ fn earlier(plan: &Plan, folder: &Path, old: &mut Vec<PathBuf>) -> Result<()> {
         let partitions = plan.partitions.as_ref();
         if name.starts_with("part-") {
             old.push(entry.path());
-        } else if plan.overwrite && name.starts_with(".part-") && name.ends_with(".inprogress") {
+        } else if plan.overwrite && is_hidden(&name) {
             // A run that was killed could not clean up.
             old.push(entry.path());
         } else if partitions.is_some_and(|p| p.names_folder(&name))
@@ -307,6 +351,28 @@ fn earlier(plan: &Plan, folder: &Path, old: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Hidden files in a folder and those of its partitions.
+fn hidden(plan: &Plan, folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|e| unwritable(folder, &e))? {
+        let entry = entry.map_err(|e| unwritable(folder, &e))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let partitions = plan.partitions.as_ref();
+        if is_hidden(&name) {
+            found.push(entry.path());
+        } else if partitions.is_some_and(|p| p.names_folder(&name))
+            && entry.file_type().is_ok_and(|t| t.is_dir())
+        {
+            hidden(plan, &entry.path(), found)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(".part-") && name.ends_with(".inprogress")
+}
+
 struct FilesSink {
     plan: Arc<Plan>,
     /// Complete files that get their names when all tasks have finished.
@@ -314,19 +380,12 @@ struct FilesSink {
 }
 
 impl Sink for FilesSink {
-    fn delivery(&self) -> pelton_engine::connector::Delivery {
-        pelton_engine::connector::Delivery::AtLeastOnce
-    }
-
     fn writer(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(Writer {
-            plan: self.plan.clone(),
-            waiting: self.waiting.clone(),
-            task: index,
-            number: 0,
-            parts: BTreeMap::new(),
-            writes: 0,
-        }))
+        Ok(Box::new(Writer::new(
+            self.plan.clone(),
+            self.waiting.clone(),
+            index,
+        )))
     }
 
     fn finish(&self) -> Result<()> {
@@ -334,128 +393,40 @@ impl Sink for FilesSink {
             std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         self.plan.show(files)
     }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::Committed
+    }
+
+    fn commit(&self, committables: &[Vec<u8>]) -> Result<()> {
+        commit::commit(self.plan.folder(), committables)
+    }
+
+    fn abort(&self, committables: &[Vec<u8>]) -> Result<()> {
+        if self.plan.single {
+            // What is in it belongs to earlier checkpoints, too.
+            return Ok(());
+        }
+        commit::abort(self.plan.folder(), committables)
+    }
+
+    /// What earlier starts have left hidden is nobody's, but for a single file, which the writer goes on with.
+    fn recover(&self, committables: &[Vec<u8>]) -> Result<()> {
+        self.commit(committables)?;
+        if self.plan.single {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        hidden(&self.plan, self.plan.folder(), &mut found)?;
+        found.iter().try_for_each(|path| commit::remove(path))
+    }
 }
 
 impl Plan {
     /// Gives complete files their names, and syncs their folders.
-    fn show(&self, files: Vec<Hidden>) -> Result<()> {
-        let root = self.folder();
-        let mut folders = std::collections::BTreeSet::from([root.to_owned()]);
-        for file in files {
-            let place = file.show()?;
-            let above = place.ancestors().skip(1);
-            folders.extend(
-                above
-                    .take_while(|f| *f != root)
-                    .filter(|f| f.starts_with(root))
-                    .map(Path::to_owned),
-            );
-        }
-        folders.iter().try_for_each(|f| sync_folder(f))
-    }
-}
-
-struct Writer {
-    plan: Arc<Plan>,
-    waiting: Arc<Mutex<Vec<Hidden>>>,
-    task: u32,
-    number: u32,
-    /// The files in work, by partition; without partitions the one of no name.
-    parts: BTreeMap<String, Part>,
-    writes: u64,
-}
-
-impl SinkWriter for Writer {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
-        let batch = batch.materialize()?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        self.plan.check_kinds(&batch)?;
-        let plan = self.plan.clone();
-        match &plan.partitions {
-            None => self.write_part("", batch),
-            Some(partitions) => {
-                let parts = partitions.split(&batch)?;
-                parts
-                    .into_iter()
-                    .try_for_each(|(partition, rows)| self.write_part(&partition, rows))
-            }
-        }
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        if self.plan.single {
-            self.part("")?;
-        }
-        for part in std::mem::take(&mut self.parts).into_values() {
-            let hidden = part.close()?;
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push(hidden);
-        }
-        Ok(())
-    }
-}
-
-impl Writer {
-    /// Writes rows of one partition, into as many files as they fill.
-    fn write_part(&mut self, partition: &str, rows: Batch) -> Result<()> {
-        let plan = self.plan.clone();
-        let rows = match &plan.columns {
-            None => rows,
-            Some(kept) => {
-                let columns = kept.iter().filter_map(|i| rows.columns().get(*i)).cloned();
-                let columns = columns.collect();
-                Batch::new(columns, rows.len())?.with_kinds(rows.kinds().cloned())?
-            }
-        };
-        let roll_bytes = if plan.single {
-            u64::MAX
-        } else {
-            plan.roll_bytes
-        };
-        let mut from = 0;
-        while from < rows.rows() {
-            self.writes += 1;
-            let used = self.writes;
-            let part = self.part(partition)?;
-            part.used = used;
-            from += part.write(&plan.encoding, &rows, from, roll_bytes)?;
-            if part.bytes() >= roll_bytes {
-                self.roll(partition)?;
-            }
-        }
-        let each = MEMORY_BYTES / self.parts.len().max(1);
-        self.parts
-            .get_mut(partition)
-            .map_or(Ok(()), |part| part.bound(each))
-    }
-
-    /// The file in work of a partition, begun if there is none.
-    fn part(&mut self, partition: &str) -> Result<&mut Part> {
-        if !self.parts.contains_key(partition) {
-            if self.parts.len() >= self.plan.open_files {
-                let oldest = self.parts.iter().min_by_key(|(_, part)| part.used);
-                if let Some(oldest) = oldest.map(|(partition, _)| partition.clone()) {
-                    self.roll(&oldest)?;
-                }
-            }
-            let (place, hidden) = self.plan.names_of(partition, self.task, self.number);
-            self.number += 1;
-            let own = !partition.is_empty();
-            let part = Part::begin(place, hidden, own, &self.plan.encoding, self.plan.with_op)?;
-            self.parts.insert(partition.to_owned(), part);
-        }
-        self.parts
-            .get_mut(partition)
-            .ok_or_else(|| Error::bug("no file is open"))
-    }
-
-    /// Ends the file in work of a partition and shows it.
-    fn roll(&mut self, partition: &str) -> Result<()> {
-        match self.parts.remove(partition) {
-            None => Ok(()),
-            Some(part) => self.plan.show(vec![part.close()?]),
-        }
+    pub(super) fn show(&self, files: Vec<Hidden>) -> Result<()> {
+        let places = files.into_iter().map(Hidden::show);
+        let places = places.collect::<Result<BTreeSet<_>>>()?;
+        sync_folders(self.folder(), places.iter().map(PathBuf::as_path))
     }
 }

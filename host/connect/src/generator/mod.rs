@@ -12,6 +12,10 @@
 //! The record is `event_type, ts, person: {..}?, auction: {..}?, bid: {..}?`. With `only=bid` it may also be the bid
 //! itself, where `ts` is another name of `dateTime`. Split `i` belongs to reader `i % parallelism`; a reader of several
 //! splits takes their blocks of one epoch in the order of event time, also within a batch.
+//!
+//! A split's position is the number of its events that are taken. There are as many splits as the options say, however
+//! many readers there are: after a restart with another number of readers the splits that were begun go on where they
+//! were, dealt anew, and the events are the same over all.
 
 mod columns;
 mod draws;
@@ -28,7 +32,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pelton_engine::connector::{Poll, Source, SourceProgress, SourceReader};
+use pelton_engine::connector::{Poll, Position, Source, SourceProgress, SourceReader};
 use pelton_model::batch::Batch;
 use pelton_model::limits::BATCH_ROWS_MAX;
 use pelton_model::schema::{Projection, Schema};
@@ -94,39 +98,74 @@ impl Generator {
         })
     }
 
-    /// The reader of task `index` of `parallelism`, with its splits at the positions that an earlier reader had
-    /// reached; splits that are not named begin at 0. Errors: a position beyond the end of its split.
-    pub fn reader_at(
+    fn splits(&self) -> u32 {
+        match &self.settings.content {
+            Content::Nexmark(nexmark) => nexmark.layout.splits,
+            Content::Keys { splits, .. } => *splits,
+        }
+    }
+}
+
+/// The version of positions: `version:u8 taken:u64`, in little endian, under the split's number.
+const VERSION: u8 = 1;
+
+/// The event that each split goes on with. Errors: `StateMismatch` for a split that there is not, or another version.
+fn positions_of(positions: &[Position], splits: u32) -> Result<Vec<u64>> {
+    let mismatch = |message| Error::new(ErrorCode::StateMismatch, message);
+    let mut taken = vec![0; splits as usize];
+    for position in positions {
+        let split = &position.split;
+        let place = split.parse().ok().and_then(|i: usize| taken.get_mut(i));
+        let Some(place) = place else {
+            let message = format!(
+                "the checkpoint has a split '{split}' of the generator, which has {splits} now"
+            );
+            return Err(mismatch(message));
+        };
+        let at = match position.at.split_first() {
+            Some((&VERSION, at)) => at.try_into().ok(),
+            _ => None,
+        };
+        let Some(at) = at else {
+            let message =
+                format!("the position of the generator's split '{split}' is not understood");
+            return Err(mismatch(message));
+        };
+        *place = u64::from_le_bytes(at);
+    }
+    Ok(taken)
+}
+
+impl Source for Generator {
+    fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
+        self.reader_at(index, parallelism, &[])
+    }
+
+    fn reader_at(
         &self,
         index: u32,
         parallelism: u32,
-        positions: &[(String, u64)],
+        positions: &[Position],
     ) -> Result<Box<dyn SourceReader>> {
         if index >= parallelism {
             return Err(Error::bug(format!(
                 "there is no reader {index} of {parallelism}"
             )));
         }
-        let splits = match &self.settings.content {
-            Content::Nexmark(nexmark) => nexmark.layout.splits,
-            Content::Keys { splits, .. } => *splits,
-        };
+        let splits = self.splits();
+        let positions = positions_of(positions, splits)?;
         let mut mine = Vec::new();
         for split in (index..splits).step_by(parallelism as usize) {
             let end = match &self.settings.content {
                 Content::Nexmark(nexmark) => nexmark.layout.len(split),
                 Content::Keys { events, splits, .. } => keys::len(*events, *splits, split),
             };
-            let name = split.to_string();
-            let position = positions
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map_or(0, |(_, position)| *position);
+            let position = positions.get(split as usize).copied().unwrap_or(0);
             if position > end {
                 let message = format!(
                     "the generator's split {split} has {end} events, but was left at {position}"
                 );
-                return Err(Error::new(ErrorCode::Corrupt, message));
+                return Err(Error::new(ErrorCode::StateMismatch, message));
             }
             mine.push(Split {
                 index: split,
@@ -162,24 +201,9 @@ impl Generator {
         }
         Ok(Box::new(reader))
     }
-}
-
-impl Source for Generator {
-    fn reader_at(
-        &self,
-        _: u32,
-        _: u32,
-        _: &[pelton_engine::connector::Position],
-    ) -> Result<Box<dyn SourceReader>> {
-        Err(pelton_model::Error::bug("positions are not read yet"))
-    }
 
     fn replays(&self) -> bool {
-        false
-    }
-
-    fn reader(&self, index: u32, parallelism: u32) -> Result<Box<dyn SourceReader>> {
-        self.reader_at(index, parallelism, &[])
+        true
     }
 }
 
@@ -313,13 +337,15 @@ impl SourceReader for Reader {
         }
     }
 
-    fn positions(&self) -> Vec<pelton_engine::connector::Position> {
-        self.splits
-            .iter()
-            .map(|s| pelton_engine::connector::Position {
+    fn positions(&self) -> Vec<Position> {
+        let position = |s: &Split| {
+            let mut at = vec![VERSION];
+            at.extend_from_slice(&s.position.to_le_bytes());
+            Position {
                 split: s.index.to_string(),
-                at: s.position.to_le_bytes().to_vec(),
-            })
-            .collect()
+                at,
+            }
+        };
+        self.splits.iter().map(position).collect()
     }
 }

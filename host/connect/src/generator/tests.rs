@@ -447,11 +447,80 @@ fn record_types_are_checked_by_field() {
 fn nothing_to_make_ends_at_once_and_positions_beyond_the_end_are_refused() {
     let generator = generator(&[("events", "0")], &event());
     assert!(drain(generator.reader(0, 1).unwrap().as_mut(), 10).is_empty());
-    let e = generator
-        .reader_at(0, 1, &[("1".to_owned(), 1)])
-        .err()
-        .unwrap();
-    assert_eq!(e.code(), ErrorCode::Corrupt);
+    let e = generator.reader_at(0, 1, &[position(1, 1)]).err().unwrap();
+    assert_eq!(e.code(), ErrorCode::StateMismatch);
     let source: Arc<dyn Source> = Arc::new(generator);
     assert!(source.reader(2, 2).is_err());
+}
+
+fn position(split: u32, taken: u8) -> Position {
+    Position {
+        split: split.to_string(),
+        at: vec![1, taken, 0, 0, 0, 0, 0, 0, 0],
+    }
+}
+
+/// These bytes are in checkpoints: a reader must understand them for ever.
+#[test]
+fn positions_of_the_first_version_are_read() {
+    let generator = generator(&[("events", "200"), ("splits", "2")], &event());
+    let mut reader = generator.reader(0, 2).unwrap();
+    let Poll::Rows(_) = reader.poll(Monotonic(0), 7).unwrap() else {
+        panic!("it ends at once");
+    };
+    assert_eq!(reader.positions(), [position(0, 7)]);
+    for wrong in [
+        position(2, 0),
+        Position {
+            at: vec![2, 0, 0, 0, 0, 0, 0, 0, 0],
+            ..position(0, 0)
+        },
+        Position {
+            at: vec![1, 0],
+            ..position(0, 0)
+        },
+    ] {
+        let e = generator.reader_at(0, 2, &[wrong]).err().unwrap();
+        assert_eq!(e.code(), ErrorCode::StateMismatch);
+    }
+}
+
+/// The numbers of the events that some readers give from these positions, at most `most` each, and where they stand then.
+fn some(
+    generator: &Generator,
+    parallelism: u32,
+    most: usize,
+    at: &[Position],
+) -> (Vec<i64>, Vec<Position>) {
+    let (mut rows, mut positions) = (Vec::new(), Vec::new());
+    for index in 0..parallelism {
+        let mut reader = generator.reader_at(index, parallelism, at).unwrap();
+        let mut taken = 0;
+        while taken < most {
+            let Poll::Rows(batch) = reader.poll(Monotonic(0), 17.min(most - taken)).unwrap() else {
+                break;
+            };
+            taken += batch.rows();
+            rows.extend(ints(&batch.columns()[1]));
+        }
+        positions.extend(reader.positions());
+    }
+    (rows, positions)
+}
+
+#[test]
+fn readers_of_any_number_go_on_where_others_stood() {
+    for (before, after) in [(1, 1), (2, 2), (3, 1), (1, 3), (2, 5)] {
+        let given = [("events", "1234"), ("splits", "3"), ("step_us", "1000")];
+        let generator = generator(&given, &event());
+        let (mut rows, positions) = some(&generator, before, 200, &[]);
+        let (more, positions) = some(&generator, after, 100, &positions);
+        let (rest, end) = some(&generator, before, usize::MAX, &positions);
+        rows.extend(more);
+        rows.extend(rest);
+        rows.sort_unstable();
+        let expected: Vec<i64> = (0..1_234).map(|n| 1_709_964_000_000 + n).collect();
+        assert_eq!(rows, expected, "{before} {after}");
+        assert!(some(&generator, 2, usize::MAX, &end).0.is_empty());
+    }
 }

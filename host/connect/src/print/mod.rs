@@ -8,7 +8,7 @@
 use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 
-use pelton_engine::connector::{Sink, SinkWriter};
+use pelton_engine::connector::{Delivery, Sink, SinkWriter};
 use pelton_model::batch::{Batch, RowKind};
 use pelton_model::schema::Schema;
 use pelton_model::{Error, ErrorCode, Result};
@@ -69,8 +69,9 @@ struct Print {
 }
 
 impl Sink for Print {
-    fn delivery(&self) -> pelton_engine::connector::Delivery {
-        pelton_engine::connector::Delivery::AtLeastOnce
+    /// What is printed is seen, and cannot be taken back.
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
     }
 
     fn writer(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
@@ -216,6 +217,8 @@ mod tests {
             limits: parts.2,
             parallelism: 2,
             batch: false,
+            checkpoints: false,
+            resumed: false,
             output,
         })
     }

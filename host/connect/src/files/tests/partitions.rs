@@ -43,6 +43,8 @@ fn sink(path: &Path, more: &[(&str, &str)]) -> Result<Arc<dyn Sink>> {
         limits: &limits,
         parallelism: 1,
         batch: false,
+        checkpoints: false,
+        resumed: false,
         output: Arc::new(Mutex::new(Vec::new())),
     })
 }

@@ -68,6 +68,8 @@ fn sink(
         limits: &limits,
         parallelism,
         batch: false,
+        checkpoints: false,
+        resumed: false,
         output: Arc::new(Mutex::new(Vec::new())),
     })
 }
@@ -195,6 +197,8 @@ fn a_row_that_changes_another_needs_a_changelog() {
             limits: &limits,
             parallelism: 1,
             batch,
+            checkpoints: false,
+            resumed: false,
             output: Arc::new(Mutex::new(Vec::new())),
         })?;
         let mut writer = writer(&sink);
