@@ -11,9 +11,9 @@ use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::WriteBatch;
 
-use crate::backend::{Family, Scan, Store};
 use crate::fault::{another_kind, misfit};
-use crate::layout::{NUMBER, entry_prefix_of, group_of, key_of, unstamp};
+use crate::layout::{NUMBER, Shape, entry_prefix_of, group_of, key_of, unstamp};
+use crate::store::{Family, Scan, Store};
 use crate::values::StoreKeys;
 
 /// The most bytes that one read gives: less than what an array of strings can hold.
@@ -34,13 +34,6 @@ pub(crate) struct EntryState {
     next: u64,
     /// Values with new stamps, because they were read.
     renewed: WriteBatch,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    List,
-    Map,
-    MapOfLists,
 }
 
 /// Rows one after the other.
@@ -103,6 +96,25 @@ impl EntryState {
 
     pub(crate) fn family(&self) -> &Family {
         &self.family
+    }
+
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        self.expiry
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Items from now on have this number and those that follow.
+    pub(crate) fn number_from(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// Takes the next number.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
     }
 
     pub(crate) fn at(&mut self, time: StateTime) {
@@ -432,8 +444,7 @@ impl EntryState {
             }
             if *change == EntryChange::Put as u8 {
                 if self.shape != Shape::Map {
-                    key.extend_from_slice(&self.next.to_be_bytes());
-                    self.next += 1;
+                    key.extend_from_slice(&self.number().to_be_bytes());
                 }
                 self.stamped(checked.values.row(next), &mut value);
                 next += 1;

@@ -63,6 +63,36 @@ pub(crate) fn entry_prefix_of(bytes: &[u8]) -> &[u8] {
     bytes.get(..end).unwrap_or(bytes)
 }
 
+/// How what stands below a key is told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// There is one value.
+    Value,
+    /// By numbers.
+    List,
+    /// By map keys.
+    Map,
+    /// By map keys, then by numbers.
+    MapOfLists,
+}
+
+/// The key and the map key in a whole key. None where it is too short.
+pub(crate) fn split_entry(shape: Shape, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    if shape == Shape::Value {
+        return Some((bytes.get(GROUP..)?, &[]));
+    }
+    let prefix = entry_prefix_of(bytes);
+    let key = prefix.get(GROUP + LENGTH..)?;
+    let below = bytes.get(prefix.len()..)?;
+    match shape {
+        Shape::Value | Shape::Map => Some((key, below)),
+        Shape::List | Shape::MapOfLists => {
+            let end = below.len().checked_sub(NUMBER)?;
+            Some((key, below.get(..end)?))
+        }
+    }
+}
+
 /// The key group that an entry's key begins with, or the task's number.
 pub(crate) fn group_of(bytes: &[u8]) -> u32 {
     let group = bytes.get(..GROUP).and_then(|b| b.try_into().ok());
@@ -123,6 +153,18 @@ mod tests {
         place.entry_prefix(b"abcd", &mut b);
         assert!(!b.starts_with(&a[..prefix]));
         assert_eq!(entry_prefix_of(b"xyz"), b"xyz");
+        assert_eq!(
+            split_entry(Shape::Map, &a).unwrap(),
+            (&b"ab"[..], &b"cd"[..])
+        );
+        a.extend_from_slice(&7_u64.to_be_bytes());
+        let split = split_entry(Shape::MapOfLists, &a).unwrap();
+        assert_eq!(split, (&b"ab"[..], &b"cd"[..]));
+        assert_eq!(split_entry(Shape::List, &b), None);
+        assert_eq!(
+            split_entry(Shape::Value, b"..ab").unwrap(),
+            (&b"ab"[..], &b""[..])
+        );
     }
 
     #[test]

@@ -22,14 +22,19 @@
 //! lies side by side, and so does whatever belongs to a key, in the order in which it is read.
 
 mod backend;
+mod canonical;
 mod entries;
 mod fault;
+mod folder;
 mod layout;
+mod native;
 mod options;
 mod rocks;
+mod store;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use backend::RocksBackend;
+pub use folder::remove_stale;
 pub use options::RocksSettings;

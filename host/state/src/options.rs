@@ -62,8 +62,19 @@ pub(crate) enum Access {
 }
 
 /// Options of the database and of column families: name, value, reason.
-const TUNED: [(&str, &str, &str); 17] = [
+const TUNED: [(&str, &str, &str); 20] = [
     ("create_if_missing", "true", "the folder is new"),
+    ("create_missing_column_families", "true", "the same"),
+    (
+        "write_dbid_to_manifest",
+        "false",
+        "a database that begins with another's files has an identity of its own: its next files are not the other's",
+    ),
+    (
+        "max_manifest_file_size",
+        "262144",
+        "it goes with every snapshot",
+    ),
     (
         "avoid_flush_during_shutdown",
         "true",
@@ -208,14 +219,18 @@ pub(crate) fn options(
     base.get_options_from_string(text(access, split, settings))
 }
 
+/// Bytes of a write buffer: one is written to while another is flushed.
+pub(crate) fn buffer_bytes(split: Split) -> usize {
+    (split.buffers / 2).max(64 << 10)
+}
+
 /// All options in RocksDB's own notation.
 fn text(access: Option<Access>, split: Split, settings: &RocksSettings) -> String {
     let mut own: Vec<(String, String)> = Vec::new();
     let mut table: Vec<(String, String)> = Vec::new();
     own.extend(TUNED.iter().map(|(n, v, _)| pair(n, v)));
     table.extend(TUNED_TABLES.iter().map(|(n, v, _)| pair(n, v)));
-    // One is written to while another is flushed.
-    let buffer = (split.buffers / 2).max(64 << 10);
+    let buffer = buffer_bytes(split);
     own.push(pair("write_buffer_size", &buffer.to_string()));
     own.push(pair(
         "target_file_size_base",

@@ -7,24 +7,31 @@
 //! The cache gives up what was not used since its hand last came by. A slot that a timer holds keeps its number, and
 //! is passed over.
 
+mod restore;
+mod snapshot;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use pelton_engine::function::{Entries, Lists, Slots, StateChange};
-use pelton_engine::state::{KeyIndex, KeyedState, StateOwner, StateTime, Touched, key_text};
+use pelton_engine::snapshot::{Restored, SnapshotWriter};
+use pelton_engine::state::{
+    Expiry, KeyIndex, KeyedState, StateOwner, StateTime, Touched, key_text,
+};
 use pelton_model::Result;
+use pelton_model::barrier::SnapshotForm;
 use pelton_model::encoding::decode;
-use pelton_model::key::{KeyGroup, KeyGroupRange};
-use pelton_model::schema::Field;
+use pelton_model::key::KeyGroup;
 use rocksdb::WriteBatch;
 
-use crate::backend::Store;
+use crate::backend::Shared;
 use crate::entries::EntryState;
 use crate::fault::{another_kind, misfit};
-use crate::layout::Place;
-use crate::options::Access;
+use crate::layout::{Place, Shape};
+use crate::store::{Adopted, Store};
 use crate::values::{StoreKeys, Values};
+use snapshot::Snapshot;
 
 /// There is a key in the slot.
 const USED: u8 = 1;
@@ -43,9 +50,8 @@ const LOOKED_AT: usize = 200_000;
 /// Keyed state with RocksDB behind it.
 pub(crate) struct RocksState {
     store: Arc<Store>,
+    owner: StateOwner,
     place: Place,
-    key_groups: KeyGroupRange,
-    key: Vec<Field>,
     index: KeyIndex,
     /// By slot.
     used: Vec<u8>,
@@ -61,6 +67,11 @@ pub(crate) struct RocksState {
     /// Bytes in the store, and steps since they were asked for.
     stored: u64,
     steps: u32,
+    time: Option<StateTime>,
+    snapshot: Option<Snapshot>,
+    /// Whether there ever was a snapshot, and what was written to caches since they were clean: slots and bytes.
+    snapshots: bool,
+    dirtied: (usize, usize),
     /// Kept for their memory.
     keys: StoreKeys,
     unknown: Vec<u32>,
@@ -73,20 +84,29 @@ enum State {
 }
 
 impl RocksState {
-    pub(crate) fn open(store: Arc<Store>, owner: &StateOwner) -> Result<Self> {
+    /// State in a database of its own, that begins empty or with these files.
+    pub(crate) fn open(
+        shared: Arc<Shared>,
+        owner: StateOwner,
+        adopted: Option<Adopted>,
+    ) -> Result<Self> {
+        let stored = adopted.is_some();
+        let (store, families) = Store::open(&shared, &owner, adopted)?;
         let mut states = Vec::with_capacity(owner.states.len());
-        for spec in &owner.states {
-            let access = match spec.kind.is_value_like() {
-                true => Access::Values,
-                false => Access::Entries,
-            };
-            let family = store.family(&owner.uid, spec, access)?;
-            states.push(match access {
-                Access::Values => State::Values(Box::new(Values::new(spec, family))),
-                Access::Entries => State::Entries(Box::new(EntryState::new(spec, family))),
+        for (spec, family) in owner.states.iter().zip(families) {
+            states.push(if spec.kind.is_value_like() {
+                let mut values = Values::new(spec, family);
+                if stored {
+                    values.set_stored();
+                }
+                State::Values(Box::new(values))
+            } else {
+                let mut entries = EntryState::new(spec, family);
+                entries.number_from(store.sequence());
+                State::Entries(Box::new(entries))
             });
         }
-        store.enter();
+        shared.enter();
         Ok(Self {
             store,
             place: match owner.key.is_empty() {
@@ -95,18 +115,21 @@ impl RocksState {
                     max_parallelism: owner.max_parallelism,
                 },
             },
-            key_groups: owner.key_groups,
             index: KeyIndex::new(owner.key.clone(), 0),
-            key: owner.key.clone(),
             used: Vec::new(),
             states,
             hand: 0,
             expires: owner.states.iter().any(|s| s.ttl.is_some()),
+            owner,
             swept: 0,
             touched: 0,
             held: 0,
             stored: 0,
             steps: 0,
+            time: None,
+            snapshot: None,
+            snapshots: false,
+            dirtied: (0, 0),
             keys: StoreKeys::default(),
             unknown: Vec::new(),
             encoded: Vec::new(),
@@ -130,6 +153,15 @@ impl RocksState {
             &mut self.keys,
         );
         values.load(&self.keys, &self.store)
+    }
+
+    /// Before slots are read: what changes by that.
+    fn save_stamps(&mut self, slots: &[u32]) -> Result<()> {
+        let renews = |s: &State| matches!(s, State::Values(v) if v.renews());
+        match self.expires && self.states.iter().any(renews) {
+            true => self.save(slots),
+            false => Ok(()),
+        }
     }
 
     /// What keys of lists or maps begin with, for each slot.
@@ -162,7 +194,11 @@ impl RocksState {
             &mut self.keys,
         );
         let mut batch = WriteBatch::default();
+        let cleaning = self.is_cleaning();
         for values in self.states.iter_mut().filter_map(State::values) {
+            if !cleaning {
+                slots.iter().for_each(|slot| values.expire(*slot));
+            }
             values.flush(&self.keys, &self.store, &mut batch)?;
         }
         self.store.write(batch)?;
@@ -199,7 +235,7 @@ impl RocksState {
 
     /// How many slots must be given up, so that the next batches have room within the share.
     fn excess(&self) -> usize {
-        let share = self.store.share();
+        let share = self.store.shared().share();
         let each = self.slot_bytes();
         let fit = usize::try_from(share / (each + 32)).unwrap_or(usize::MAX);
         let room = (fit / 4).clamp(64, ROOM_MAX);
@@ -222,6 +258,7 @@ impl RocksState {
     /// Slots that were not touched since the hand came by, at most so many.
     fn victims(&mut self, count: usize, pinned: &dyn Fn(u32) -> bool) -> Vec<u32> {
         let slots = self.index.slots();
+        let cleaning = self.is_cleaning();
         let mut victims = Vec::with_capacity(count.min(slots));
         // Once around takes the marks away, the second time finds what has none.
         for _ in 0..slots.saturating_mul(2) {
@@ -234,12 +271,14 @@ impl RocksState {
             } else {
                 0
             };
+            // What came after the barrier must not reach the store before the cut.
+            let waits = cleaning && self.is_fresh(slot);
             let Some(used) = self.used.get_mut(slot as usize) else {
                 continue;
             };
             if *used & TOUCHED != 0 {
                 *used = USED;
-            } else if *used & USED != 0 && !pinned(slot) {
+            } else if *used & USED != 0 && !waits && !pinned(slot) {
                 // Not twice, where the hand comes round.
                 *used = 0;
                 victims.push(slot);
@@ -267,7 +306,7 @@ impl RocksState {
 
     /// Takes values away that have expired, and the slot with them, if the store has nothing of it.
     fn drop_if_vacant(&mut self, slot: u32, pinned: &dyn Fn(u32) -> bool) {
-        if self.used.get(slot as usize).is_none_or(|u| *u == 0) {
+        if self.used.get(slot as usize).is_none_or(|u| *u == 0) || self.is_frozen(slot) {
             return;
         }
         let mut vacant = true;
@@ -301,6 +340,20 @@ impl RocksState {
 }
 
 impl State {
+    fn shape(&self) -> Shape {
+        match self {
+            Self::Values(_) => Shape::Value,
+            Self::Entries(e) => e.shape(),
+        }
+    }
+
+    fn expiry(&self) -> Option<Expiry> {
+        match self {
+            Self::Values(v) => v.expiry(),
+            Self::Entries(e) => e.expiry(),
+        }
+    }
+
     fn values(&mut self) -> Option<&mut Values> {
         match self {
             Self::Values(v) => Some(v),
@@ -334,25 +387,24 @@ fn check_pairs(slots: &[u32], map_keys: &Slots) -> Result<()> {
 }
 
 impl KeyedState for RocksState {
-    fn snapshot(
-        &mut self,
-        _: pelton_model::barrier::SnapshotForm,
-        _: &mut pelton_engine::snapshot::SnapshotWriter,
-    ) -> Result<()> {
-        Err(Error::bug("snapshots are not written yet"))
+    fn snapshot(&mut self, form: SnapshotForm, into: &mut SnapshotWriter) -> Result<()> {
+        self.begin(form, into)
     }
 
-    fn go_on_snapshot(&mut self, _: &mut pelton_engine::snapshot::SnapshotWriter) -> Result<bool> {
-        Err(Error::bug("snapshots are not written yet"))
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        self.go_on(into)
     }
 
-    fn abort_snapshot(&mut self) {}
+    fn abort_snapshot(&mut self) {
+        self.give_up();
+    }
 
-    fn restore(&mut self, _: &pelton_engine::snapshot::Restored<'_>) -> Result<()> {
-        Err(Error::bug("snapshots are not read yet"))
+    fn restore(&mut self, from: &Restored<'_>) -> Result<()> {
+        self.take_back(from)
     }
 
     fn at(&mut self, time: StateTime) {
+        self.time = Some(time);
         for state in &mut self.states {
             match state {
                 State::Values(v) => v.at(time),
@@ -409,6 +461,7 @@ impl KeyedState for RocksState {
     }
 
     fn read(&mut self, slots: &[u32]) -> Result<Vec<Slots>> {
+        self.save_stamps(slots)?;
         // Keys of timers were touched in some former batch.
         for state in 0..self.states.len() {
             if matches!(self.states.get(state), Some(State::Values(v)) if v.eager) {
@@ -420,6 +473,7 @@ impl KeyedState for RocksState {
     }
 
     fn values(&mut self, state: u32, slots: &[u32]) -> Result<Slots> {
+        self.save_stamps(slots)?;
         self.load(state as usize, slots)?;
         match self.states.get_mut(state as usize) {
             Some(State::Values(v)) => v.read(slots),
@@ -477,6 +531,10 @@ impl KeyedState for RocksState {
     }
 
     fn write(&mut self, slots: &[u32], changes: &[StateChange]) -> Result<()> {
+        self.save(slots)?;
+        if self.states.len() > 1 {
+            self.note_dirty(slots);
+        }
         let mut batch = WriteBatch::default();
         let mut prefixes = None;
         for change in changes {
@@ -509,10 +567,15 @@ impl KeyedState for RocksState {
 
     fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()> {
         self.sweep(pinned);
+        let mut entries = false;
         for state in &mut self.states {
             if let State::Entries(e) = state {
                 e.flush(&self.store)?;
+                entries = true;
             }
+        }
+        if self.snapshots && entries {
+            self.keep_clean()?;
         }
         loop {
             let excess = self.excess();
@@ -520,14 +583,17 @@ impl KeyedState for RocksState {
                 break;
             }
             let victims = self.victims(excess, pinned);
-            if victims.is_empty() {
+            if !victims.is_empty() {
+                self.evict(&victims)?;
+            } else if self.is_cleaning() {
+                self.finish_cleaning()?;
+            } else {
                 break;
             }
-            self.evict(&victims)?;
         }
         self.measure()?;
         let held = self.cached_bytes();
-        self.store.hold(self.held, held);
+        self.store.shared().hold(self.held, held);
         self.held = held;
         Ok(())
     }
@@ -547,7 +613,7 @@ impl KeyedState for RocksState {
             }
         }
         let own = |number: u32| match self.place {
-            Place::Keyed { .. } => self.key_groups.contains(KeyGroup(number)),
+            Place::Keyed { .. } => self.owner.key_groups.contains(KeyGroup(number)),
             Place::Task(task) => task == number,
         };
         for state in &self.states {
@@ -558,9 +624,9 @@ impl KeyedState for RocksState {
         let mut all: Vec<(Vec<u8>, u64)> = found.into_iter().collect();
         all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         all.truncate(count);
-        let columns = decode(&self.key, all.iter().map(|(key, _)| key.as_slice()))?;
+        let columns = decode(&self.owner.key, all.iter().map(|(key, _)| key.as_slice()))?;
         let text = |(row, (_, bytes)): (usize, &(Vec<u8>, u64))| {
-            (key_text(&self.key, &columns, row), *bytes)
+            (key_text(&self.owner.key, &columns, row), *bytes)
         };
         Ok(all.iter().enumerate().map(text).collect())
     }
@@ -576,6 +642,6 @@ impl KeyedState for RocksState {
 
 impl Drop for RocksState {
     fn drop(&mut self) {
-        self.store.leave(self.held);
+        self.store.shared().leave(self.held);
     }
 }

@@ -9,13 +9,15 @@ use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::WriteBatch;
 
-use crate::backend::{Family, Store};
 use crate::layout::unstamp;
+use crate::store::{Family, Store};
 
 /// The cache has what the slot's value is; or that there is none.
 const KNOWN: u8 = 1;
 /// The store has something else.
 const DIRTY: u8 = 2;
+/// The store has something else, and a snapshot that has begun is to have what the cache has.
+const FROZEN: u8 = 4;
 
 /// Keys of slots as they stand in the store, ascending.
 #[derive(Debug, Default)]
@@ -87,6 +89,51 @@ impl Values {
 
     pub(crate) fn family(&self) -> &Family {
         &self.family
+    }
+
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        self.expiry
+    }
+
+    /// The store has something from now on.
+    pub(crate) fn set_stored(&mut self) {
+        self.stored = true;
+    }
+
+    /// Whether reading changes stamps.
+    pub(crate) fn renews(&self) -> bool {
+        self.expiry.as_ref().is_some_and(Expiry::renews)
+    }
+
+    /// The cut of a snapshot: all that the store has otherwise is to be written as it is now.
+    pub(crate) fn freeze(&mut self) {
+        for flags in &mut self.flags {
+            *flags = *flags & !DIRTY | (*flags & DIRTY) << 1;
+        }
+    }
+
+    /// There is no snapshot any more.
+    pub(crate) fn thaw(&mut self) {
+        for flags in &mut self.flags {
+            *flags = *flags & !FROZEN | (*flags & FROZEN) >> 1;
+        }
+    }
+
+    /// Whether the slot has something that a snapshot waits for.
+    pub(crate) fn is_frozen(&self, slot: u32) -> bool {
+        self.flags(slot) & FROZEN != 0
+    }
+
+    /// Whether the slot has changed since the store, or since the cut of a snapshot that waits.
+    pub(crate) fn is_dirty(&self, slot: u32) -> bool {
+        self.flags(slot) & DIRTY != 0
+    }
+
+    /// The store has what the cache has.
+    pub(crate) fn settle(&mut self, slot: u32) {
+        if let Some(flags) = self.flags.get_mut(slot as usize) {
+            *flags &= !(DIRTY | FROZEN);
+        }
     }
 
     /// Whether the store may have anything.
@@ -232,7 +279,8 @@ impl Values {
     /// Whether nothing is lost when the slot is forgotten: there is no value, and the store has none.
     pub(crate) fn is_vacant(&self, slot: u32) -> bool {
         let flags = self.flags(slot);
-        !self.cached.has(slot) && (!self.stored || flags & DIRTY == 0 && flags & KNOWN == KNOWN)
+        !self.cached.has(slot)
+            && (!self.stored || flags & (DIRTY | FROZEN) == 0 && flags & KNOWN == KNOWN)
     }
 
     /// Takes a value away that has expired.
@@ -253,8 +301,7 @@ impl Values {
         store: &Store,
         batch: &mut WriteBatch,
     ) -> Result<()> {
-        keys.iter().for_each(|(slot, _)| self.expire(slot));
-        let dirty = |slot: u32| self.flags(slot) & DIRTY != 0;
+        let dirty = |slot: u32| self.flags(slot) & (DIRTY | FROZEN) != 0;
         let slots: Vec<u32> = keys.iter().map(|(slot, _)| slot).collect();
         let set: Vec<u32> = slots
             .iter()

@@ -18,8 +18,13 @@ fn backend(dir: &Path, memory_bytes: u64) -> RocksBackend {
 
 /// The store's files of data.
 fn tables(dir: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-    paths
+    let paths = |dir: &Path| {
+        let entries = fs::read_dir(dir).unwrap();
+        entries.map(|e| e.unwrap().path()).collect::<Vec<_>>()
+    };
+    let databases = paths(&dir.join("db")).into_iter();
+    let files = databases.flat_map(|db| paths(&db));
+    files
         .filter(|p| p.extension().is_some_and(|e| e == "sst"))
         .collect()
 }
