@@ -1,4 +1,5 @@
 mod inputs;
+mod snapshots;
 mod timers;
 
 use super::*;
@@ -247,53 +248,65 @@ fn run(
 ) -> Result<(Vec<Seen>, usize)> {
     let mut op = operator();
     let mut functions = Sums { greedy, calls: 0 };
-    let metrics = OperatorMetrics::new();
     let mut seen = Vec::new();
-    for (rows, watermark) in steps {
-        let mut out = Outbox::default();
-        let mut cx = Context {
-            functions: &mut functions,
-            now: ProcessingTime(0),
-            monotonic: Monotonic(0),
-            watermark: Watermark::MIN,
-            out: &mut out,
-            limits,
-            metrics: &metrics,
-        };
-        for chunk in rows.chunks(batch_rows) {
-            let columns = vec![
-                ints(chunk.iter().map(|r| r.0).collect()),
-                ints(chunk.iter().map(|r| r.1).collect()),
-            ];
-            let batch = Batch::new(columns, chunk.len())?
-                .with_times(Some(chunk.iter().map(|r| r.2).collect()))?;
-            op.batch(0, batch, &mut cx)?;
-        }
-        cx.watermark = Watermark(*watermark);
-        let at_once = op.watermark(&mut cx)?;
-        assert_eq!(at_once.is_some(), !op.busy());
-        while op.busy() {
-            op.wake(&mut cx)?;
-        }
-        let mut elements = out.drain();
-        if at_once.is_none() {
-            // Fired in parts: the watermark comes after the last of them.
-            let last = elements.pop().map(|(_, e)| e);
-            assert!(matches!(last, Some(Element::Watermark(w)) if w.0 == *watermark));
-        }
-        for (_, element) in elements {
-            let Element::Batch(b) = element else {
-                panic!("only rows")
-            };
-            let (k, s, t) = (
-                values(&b.columns()[0]),
-                values(&b.columns()[1]),
-                b.times().unwrap(),
-            );
-            seen.extend((0..b.rows()).map(|i| (k[i], s[i], t[i])));
-        }
+    for step in steps {
+        seen.extend(feed(&mut op, &mut functions, step, batch_rows, limits)?);
     }
     Ok((seen, op.stores.as_ref().unwrap().keyed.len()))
+}
+
+/// The rows and the watermark of one step; what comes out.
+fn feed(
+    op: &mut ProcessOperator,
+    functions: &mut Sums,
+    (rows, watermark): &Step,
+    batch_rows: usize,
+    limits: &Limits,
+) -> Result<Vec<Seen>> {
+    let mut out = Outbox::default();
+    let mut cx = Context {
+        functions,
+        now: ProcessingTime(0),
+        monotonic: Monotonic(0),
+        watermark: Watermark::MIN,
+        out: &mut out,
+        limits,
+        metrics: &OperatorMetrics::new(),
+    };
+    for chunk in rows.chunks(batch_rows) {
+        let columns = vec![
+            ints(chunk.iter().map(|r| r.0).collect()),
+            ints(chunk.iter().map(|r| r.1).collect()),
+        ];
+        let batch = Batch::new(columns, chunk.len())?
+            .with_times(Some(chunk.iter().map(|r| r.2).collect()))?;
+        op.batch(0, batch, &mut cx)?;
+    }
+    cx.watermark = Watermark(*watermark);
+    let at_once = op.watermark(&mut cx)?;
+    assert_eq!(at_once.is_some(), !op.busy());
+    while op.busy() {
+        op.wake(&mut cx)?;
+    }
+    let mut elements = out.drain();
+    if at_once.is_none() {
+        // Fired in parts: the watermark comes after the last of them.
+        let last = elements.pop().map(|(_, e)| e);
+        assert!(matches!(last, Some(Element::Watermark(w)) if w.0 == *watermark));
+    }
+    let mut seen = Vec::new();
+    for (_, element) in elements {
+        let Element::Batch(b) = element else {
+            panic!("only rows")
+        };
+        let (k, s, t) = (
+            values(&b.columns()[0]),
+            values(&b.columns()[1]),
+            b.times().unwrap(),
+        );
+        seen.extend((0..b.rows()).map(|i| (k[i], s[i], t[i])));
+    }
+    Ok(seen)
 }
 
 /// The same, a row at a time over plain maps.

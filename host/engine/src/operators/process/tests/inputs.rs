@@ -173,12 +173,17 @@ pub(super) fn put(
     with(functions, 0, i64::MIN, |cx| op.batch(input, batch, cx))
 }
 
-fn reader(lent: &mut Lent) -> &mut dyn StateReader {
+pub(super) fn reader(lent: &mut Lent) -> &mut dyn StateReader {
     lent.as_mut().unwrap().as_mut()
 }
 
 /// Puts one entry a row: into a list, or with map keys into a map.
-fn puts(state: u32, ordinals: &[u32], map_keys: Option<Vec<i64>>, v: Vec<i64>) -> StateChange {
+pub(super) fn puts(
+    state: u32,
+    ordinals: &[u32],
+    map_keys: Option<Vec<i64>>,
+    v: Vec<i64>,
+) -> StateChange {
     StateChange {
         state,
         marks: vec![],
