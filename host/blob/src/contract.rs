@@ -267,5 +267,7 @@ fn settings_show_no_secrets() {
     );
 }
 
+#[cfg(feature = "azure")]
+mod azure;
 #[cfg(feature = "s3")]
 mod s3;

@@ -1,4 +1,4 @@
-//! Durable objects by URL: `file://`, `memory://`, `s3://`; the only room that knows `object_store`.
+//! Durable objects by URL: `file://`, `memory://`, `s3://`, `az://`; the only room that knows `object_store`.
 //!
 //! Needs: `model::blob`, whose trait it implements. Refuses: what the objects mean, and retries hidden within a store:
 //! [`Retrying`] is put around one by whoever opens it.
@@ -23,7 +23,7 @@ pub mod faults;
 mod folder;
 mod memory;
 mod name;
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "azure"))]
 mod object;
 mod retry;
 mod url;
@@ -38,7 +38,7 @@ pub use folder::Folder;
 pub use memory::Memory;
 pub use retry::{Pace, RetryPolicy, Retrying, SystemPace};
 
-use url::Place;
+use url::{Kind, Place};
 
 /// How to reach a store.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl fmt::Debug for Settings {
 
 /// Opens the store that `url` names. `file:///path` and a plain path are a local folder, made by the first write;
 /// `memory://name` is one store a name in this process; `s3://bucket/prefix` is there with the feature `s3`, its access
-/// by the `AWS_` variables.
+/// by the `AWS_` variables; `az://container/prefix` with the feature `azure`, by the `AZURE_` variables.
 ///
 /// An object store is asked once whether it honours a put that must not replace; one that does not is refused.
 ///
@@ -94,19 +94,28 @@ pub fn open(url: &str, settings: &Settings) -> Result<Arc<dyn Blobs>> {
     match Place::parse(url)? {
         Place::Folder(path) => Ok(Arc::new(Folder::open(path)?)),
         Place::Memory(name) => Ok(Memory::named(&name)),
-        Place::S3 { bucket, prefix } => open_s3(url, &bucket, &prefix, settings),
+        Place::Bucket {
+            kind,
+            bucket,
+            prefix,
+        } => open_bucket(url, kind, &bucket, &prefix, settings),
     }
 }
 
-#[cfg(feature = "s3")]
-fn open_s3(url: &str, bucket: &str, prefix: &str, settings: &Settings) -> Result<Arc<dyn Blobs>> {
-    Ok(Arc::new(object::Objects::s3(
-        url, bucket, prefix, settings,
+#[cfg(any(feature = "s3", feature = "azure"))]
+fn open_bucket(
+    url: &str,
+    kind: Kind,
+    bucket: &str,
+    prefix: &str,
+    settings: &Settings,
+) -> Result<Arc<dyn Blobs>> {
+    Ok(Arc::new(object::Objects::open(
+        url, kind, bucket, prefix, settings,
     )?))
 }
 
-#[cfg(not(feature = "s3"))]
-fn open_s3(url: &str, _: &str, _: &str, _: &Settings) -> Result<Arc<dyn Blobs>> {
-    let why = "this build has no access to S3; build with the feature `s3`";
-    Err(url::refused(url, why))
+#[cfg(not(any(feature = "s3", feature = "azure")))]
+fn open_bucket(url: &str, kind: Kind, _: &str, _: &str, _: &Settings) -> Result<Arc<dyn Blobs>> {
+    Err(url::not_built(url, kind))
 }

@@ -1,4 +1,4 @@
-//! `s3://`: objects of an object store, through `object_store` and a small runtime of its own.
+//! `s3://` and `az://`: objects of an object store, through `object_store` and a small runtime of its own.
 //!
 //! Needs: `model::blob`, `object_store`. Invariants: a put that must not replace is sent once and never again below us, so
 //! that its answer is about itself; a large file is sent in parts, several at once, and is there when all are. Refuses: a
@@ -11,28 +11,24 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::Path as LocalPath;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
-use object_store::{
-    ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
 use pelton_model::blob::{BlobInfo, Blobs, PutNew};
 use pelton_model::{Error, ErrorCode, Result};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::folder::{local, remove_old};
 use crate::memory::not_found;
-use crate::url::refused;
+use crate::url::{Kind, refused};
 use crate::{Settings, name};
+
+mod clients;
 
 /// Threads that send and receive.
 const WORKERS: usize = 2;
-/// How often one request is sent again below us, where that is harmless.
-const RETRIES: usize = 3;
 
 /// A store in a bucket.
 pub(crate) struct Objects {
@@ -54,36 +50,25 @@ struct Shared {
 }
 
 impl Objects {
-    /// The objects below `prefix` of an S3 bucket, with the options of the environment below those of the settings.
-    pub(crate) fn s3(url: &str, bucket: &str, prefix: &str, settings: &Settings) -> Result<Self> {
-        let timeout = Duration::from_millis(settings.timeout_ms);
-        let mut builder = AmazonS3Builder::from_env();
-        for (key, value) in &settings.options {
-            let key: AmazonS3ConfigKey = key
-                .to_ascii_lowercase()
-                .parse()
-                .map_err(|_| refused(url, &format!("'{key}' is no option of S3")))?;
-            builder = builder.with_config(key, value);
-        }
-        // Options of the client go through the builder's keys: to set all at once would drop those of the environment.
-        let longest = format!("{}ms", settings.timeout_ms);
-        builder = builder
-            .with_bucket_name(bucket)
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), longest);
-        let build = |max_retries| -> Result<Box<dyn ObjectStore>> {
-            let retry = RetryConfig {
-                max_retries,
-                retry_timeout: 2 * timeout,
-                ..RetryConfig::default()
-            };
-            match builder.clone().with_retry(retry).build() {
-                Ok(store) => Ok(Box::new(store)),
-                Err(e) => Err(refused(url, &words(&e))),
-            }
+    /// The objects below `prefix` of a bucket, with the options of the environment below those of the settings.
+    pub(crate) fn open(
+        url: &str,
+        kind: Kind,
+        bucket: &str,
+        prefix: &str,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let (store, once) = match kind {
+            #[cfg(feature = "s3")]
+            Kind::S3 => clients::s3(url, bucket, settings)?,
+            #[cfg(feature = "azure")]
+            Kind::Azure => clients::azure(url, bucket, settings)?,
+            #[cfg(not(all(feature = "s3", feature = "azure")))]
+            _ => return Err(crate::url::not_built(url, kind)),
         };
         let shared = Shared {
-            store: build(RETRIES)?,
-            once: build(0)?,
+            store,
+            once,
             // Less is refused by S3, and nobody needs more than a file fits into.
             part_bytes: settings.part_bytes.clamp(5 << 20, 1 << 30),
             parts_at_once: settings.parts_at_once.max(1),
@@ -281,15 +266,21 @@ impl Blobs for Objects {
 
     fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Vec<u8>> {
         let path = self.path(name)?;
-        // A range that is empty or begins behind the end is an error below us, and not one that tells itself apart.
-        let end = offset.saturating_add(length).min(self.length(name, &path)?);
-        if offset >= end {
-            return Ok(Vec::new());
+        // An empty range is an error below us, and one behind the end is one that does not tell itself apart.
+        let end = offset.saturating_add(length).min(i64::MAX.cast_unsigned());
+        if offset < end {
+            let got = self
+                .shared
+                .run(self.shared.store.get_range(&path, offset..end));
+            match got {
+                Ok(bytes) => return Ok(bytes.into()),
+                Err(e) if may_pass(&e) || self.length(name, &path)? > offset => {
+                    return Err(self.failed("read", name, &e));
+                }
+                Err(_) => return Ok(Vec::new()),
+            }
         }
-        let got = self
-            .shared
-            .run(self.shared.store.get_range(&path, offset..end));
-        Ok(got.map_err(|e| self.failed("read", name, &e))?.into())
+        self.length(name, &path).map(|_| Vec::new())
     }
 
     fn read(&self, name: &str) -> Result<Box<dyn Read + Send>> {
@@ -389,12 +380,15 @@ impl Read for Reader {
     }
 }
 
-/// Whether a conflict is the answer to our condition. Another one says that a write is under way, whose end is not known.
+/// Whether a conflict is the answer to our condition: 412, or 409 with Azure's own word. Another 409 says that a write is
+/// under way, whose end is not known.
 fn is_precondition(e: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(
+    let condition = matches!(
         e.downcast_ref(),
         Some(object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. })
-    )
+    );
+    let words = e.to_string();
+    condition || words.contains("status code: 412") || words.contains("BlobAlreadyExists")
 }
 
 /// Whether the same request may succeed later. `object_store` keeps the status to itself, so its words are read.

@@ -50,6 +50,33 @@ impl RetryPolicy {
         let bound = self.pause_ms.saturating_mul(doubled).min(self.pause_ms_max);
         Duration::from_millis(random % bound.saturating_add(1))
     }
+
+    /// Calls until it succeeds, is refused, or has been tried enough; `call` is told how many tries failed. For what is no
+    /// call of a store, such as to [`open`](crate::open) one.
+    ///
+    /// # Errors
+    /// Those of `call`; `StoreUnavailable` only from its last try, with their number.
+    pub fn run<T>(&self, pace: &dyn Pace, mut call: impl FnMut(u32) -> Result<T>) -> Result<T> {
+        let begin = pace.now();
+        let mut failed = 0;
+        loop {
+            let e = match call(failed) {
+                Err(e) if e.code() == ErrorCode::StoreUnavailable => e,
+                done => return done,
+            };
+            failed += 1;
+            let tries = |e: Error| e.at("after tries", failed);
+            if failed >= self.attempts_max {
+                return Err(tries(e));
+            }
+            let pause = self.pause(failed, pace.random());
+            let end = pace.now().saturating_add(pause).saturating_sub(begin);
+            if end > Duration::from_millis(self.total_ms_max) {
+                return Err(tries(e));
+            }
+            pace.sleep(pause);
+        }
+    }
 }
 
 /// Time and chance for retries.
@@ -126,27 +153,8 @@ impl Retrying {
         }
     }
 
-    /// Calls until it succeeds, is refused, or has been tried enough. `call` is told how many tries failed.
-    fn retry<T>(&self, mut call: impl FnMut(u32) -> Result<T>) -> Result<T> {
-        let begin = self.pace.now();
-        let mut failed = 0;
-        loop {
-            let e = match call(failed) {
-                Err(e) if e.code() == ErrorCode::StoreUnavailable => e,
-                done => return done,
-            };
-            failed += 1;
-            let tries = |e: Error| e.at("after tries", failed);
-            if failed >= self.policy.attempts_max {
-                return Err(tries(e));
-            }
-            let pause = self.policy.pause(failed, self.pace.random());
-            let end = self.pace.now().saturating_add(pause).saturating_sub(begin);
-            if end > Duration::from_millis(self.policy.total_ms_max) {
-                return Err(tries(e));
-            }
-            self.pace.sleep(pause);
-        }
+    fn retry<T>(&self, call: impl FnMut(u32) -> Result<T>) -> Result<T> {
+        self.policy.run(&*self.pace, call)
     }
 }
 

@@ -13,7 +13,18 @@ pub(crate) enum Place {
     /// A store in this process.
     Memory(String),
     /// A bucket, and what all names in it begin with: empty, or without a `/` at its ends.
-    S3 { bucket: String, prefix: String },
+    Bucket {
+        kind: Kind,
+        bucket: String,
+        prefix: String,
+    },
+}
+
+/// Kinds of object stores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    S3,
+    Azure,
 }
 
 impl Place {
@@ -37,21 +48,11 @@ impl Place {
             }
             "memory" if rest.is_empty() => Err(refused(url, "write memory://NAME")),
             "memory" => Ok(Self::Memory(rest.to_owned())),
-            "s3" => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                if bucket.is_empty() {
-                    return Err(refused(url, "write s3://BUCKET/PREFIX"));
-                }
-                let prefix = prefix.trim_end_matches('/');
-                crate::name::check_prefix(prefix).map_err(|e| refused(url, e.message()))?;
-                Ok(Self::S3 {
-                    bucket: bucket.to_owned(),
-                    prefix: prefix.to_owned(),
-                })
-            }
+            "s3" => bucket(url, Kind::S3, rest),
+            "az" => bucket(url, Kind::Azure, rest),
             _ => Err(refused(
                 url,
-                "stores are file:///path, a plain path, memory://NAME and s3://BUCKET/PREFIX",
+                "stores are file:///path, a plain path, memory://NAME, s3://BUCKET/PREFIX and az://CONTAINER/PREFIX",
             )),
         }
     }
@@ -63,6 +64,34 @@ pub(crate) fn refused(url: &str, why: &str) -> Error {
         ErrorCode::StoreFailed,
         format!("the store '{url}' cannot be used: {why}"),
     )
+}
+
+/// A kind of store that this build does not have.
+#[cfg(not(all(feature = "s3", feature = "azure")))]
+pub(crate) fn not_built(url: &str, kind: Kind) -> Error {
+    let why = match kind {
+        Kind::S3 => "this build has no access to S3; build with the feature `s3`",
+        Kind::Azure => "this build has no access to Azure; build with the feature `azure`",
+    };
+    refused(url, why)
+}
+
+fn bucket(url: &str, kind: Kind, rest: &str) -> Result<Place> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        let example = match kind {
+            Kind::S3 => "write s3://BUCKET/PREFIX",
+            Kind::Azure => "write az://CONTAINER/PREFIX",
+        };
+        return Err(refused(url, example));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    crate::name::check_prefix(prefix).map_err(|e| refused(url, e.message()))?;
+    Ok(Place::Bucket {
+        kind,
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    })
 }
 
 fn folder(url: &str, path: &str) -> Result<Place> {
@@ -97,6 +126,11 @@ mod tests {
     #[test]
     fn urls_of_each_kind() {
         let folder = |path: &str| Place::Folder(PathBuf::from(path));
+        let bucket = |kind, prefix: &str| Place::Bucket {
+            kind,
+            bucket: "bucket".to_owned(),
+            prefix: prefix.to_owned(),
+        };
         for (url, place) in [
             ("file:///var/ck", folder("/var/ck")),
             ("file://localhost/var/ck", folder("/var/ck")),
@@ -104,20 +138,9 @@ mod tests {
             ("/var/ck", folder("/var/ck")),
             ("/a%20b", folder("/a%20b")),
             ("memory://job", Place::Memory("job".to_owned())),
-            (
-                "s3://bucket",
-                Place::S3 {
-                    bucket: "bucket".to_owned(),
-                    prefix: String::new(),
-                },
-            ),
-            (
-                "s3://bucket/a/b/",
-                Place::S3 {
-                    bucket: "bucket".to_owned(),
-                    prefix: "a/b".to_owned(),
-                },
-            ),
+            ("s3://bucket", bucket(Kind::S3, "")),
+            ("s3://bucket/a/b/", bucket(Kind::S3, "a/b")),
+            ("az://bucket/a", bucket(Kind::Azure, "a")),
         ] {
             assert_eq!(Place::parse(url).unwrap(), place, "{url}");
         }
@@ -135,6 +158,7 @@ mod tests {
             "file:///a%00",
             "memory://",
             "s3://",
+            "az:///a",
             "s3://bucket/../up",
             "gs://bucket",
             "http://host/path",
