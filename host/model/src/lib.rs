@@ -14,6 +14,7 @@ pub mod graph;
 pub mod id;
 pub mod key;
 pub mod limits;
+pub mod migrate;
 pub mod protocol;
 pub mod schema;
 pub mod snapshot;
