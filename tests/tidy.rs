@@ -86,8 +86,9 @@ const ENGINE_LEVELS: [(&str, u32); 11] = [
 const ENGINE_STRANGERS: [(&str, &str); 1] = [("chain", "operators")];
 
 /// The same inside `control`.
-const CONTROL_LEVELS: [(&str, u32); 6] = [
+const CONTROL_LEVELS: [(&str, u32); 7] = [
     ("tenant", 0),
+    ("upgrade", 0),
     ("execution", 0),
     ("scheduler", 1),
     ("checkpoint", 1),

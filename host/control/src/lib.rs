@@ -4,3 +4,4 @@
 pub mod checkpoint;
 pub mod execution;
 pub mod failover;
+pub mod upgrade;
