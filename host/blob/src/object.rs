@@ -103,11 +103,13 @@ impl Objects {
             RandomState::new().hash_one(0)
         );
         let path = self.path_of(&name)?;
-        let refuse = |e: Error| match e.code() {
-            ErrorCode::StoreUnavailable => e,
-            _ => refused(&self.url, e.message())
-                .help("the bucket must be there, and ours to list, read, write and delete"),
-        };
+        let refuse =
+            |e: Error| match e.code() {
+                ErrorCode::StoreUnavailable => e,
+                _ => refused(&self.url, e.message()).help(e.help_text().unwrap_or(
+                    "the bucket must be there, and ours to list, read, write and delete",
+                )),
+            };
         self.create(&path, &name, b"1").map_err(refuse)?;
         let second = self.create(&path, &name, b"2").map_err(refuse);
         let removed = self.shared.run(self.shared.store.delete(&path));
@@ -217,9 +219,22 @@ impl Objects {
             E::AlreadyExists { .. } => ErrorCode::StoreUnavailable,
             _ => ErrorCode::StoreFailed,
         };
-        Error::new(
-            code,
-            format!("cannot {verb} {}/{name}: {}", self.url, words(e)),
+        let words = words(e);
+        // Without credentials, those of the machine are asked for, at an address under which few machines find something.
+        let unknown = [
+            "/latest/api/token",
+            "/latest/meta-data/",
+            "/metadata/identity/",
+        ]
+        .iter()
+        .any(|path| words.contains(path));
+        let error = Error::new(code, format!("cannot {verb} {}/{name}: {words}", self.url));
+        if !unknown {
+            return error;
+        }
+        error.help(
+            "no credentials are given, and this machine has none of its own: set AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
         )
     }
 }

@@ -210,3 +210,25 @@ fn replies_say_who_must_act() {
         assert_eq!(seen.lock().unwrap().len(), 4, "{reply}");
     }
 }
+
+#[test]
+fn missing_credentials_are_named() {
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
+        println!("skipped: AWS_ACCESS_KEY_ID is set");
+        return;
+    }
+    // The service that would have them, played by a server that has none.
+    let (metadata, _) = server(vec!["404 Not Found"]);
+    let mut settings = settings("http://127.0.0.1:1");
+    settings.options.retain(|(key, _)| !key.starts_with("AWS_"));
+    settings
+        .options
+        .push(("aws_metadata_endpoint".to_owned(), metadata));
+    let e = crate::open("s3://bucket/x", &settings).err().unwrap();
+    assert_eq!(e.code(), ErrorCode::StoreFailed, "{e}");
+    assert!(
+        e.help_text()
+            .is_some_and(|help| help.contains("AWS_ACCESS_KEY_ID")),
+        "{e:?}"
+    );
+}
