@@ -164,10 +164,10 @@ impl ErrorCode {
 }
 
 /// What is wrong, where, and what to do. Small: it is a pointer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     code: ErrorCode,
     message: String,

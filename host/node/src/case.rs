@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::live::drive;
 use crate::settings::Settings;
-use crate::wire_up::{Params, Surroundings, accept, open};
+use crate::wire_up::{Beginning, Params, Surroundings, accept, open};
 
 mod expected;
 
@@ -153,7 +153,7 @@ impl Case {
             stop: stop.clone(),
         };
         let ran = accept(component, self.params(scratch)?, &settings, None)
-            .and_then(|accepted| open(accepted, &settings, around))
+            .and_then(|accepted| open(&accepted, &settings, &around, Beginning::Plain))
             .and_then(|job| drive(job, stop, &mut |_, _| {}));
         if let Some(difference) = self.compare_failure(ran.map(|_| ()))? {
             return Ok(Some(difference));

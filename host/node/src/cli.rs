@@ -5,12 +5,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::error::{ContextKind, ErrorKind as ClapKind};
 use clap::{Args, Parser, Subcommand};
 use pelton_model::{Error, ErrorCode};
 
+use crate::checkpoint::points::{SharedPoints, Silent};
 use crate::console::{Console, Format, write_err};
 use crate::report::{Exit, Failure, Outcome};
 use crate::settings::{self, Flags, Settings};
@@ -100,6 +101,8 @@ enum Command {
 
 /// What every command gets.
 struct Session {
+    /// Who is told of the points that checkpoints pass.
+    points: SharedPoints,
     console: Console,
     config: Option<PathBuf>,
 }
@@ -122,6 +125,11 @@ impl Session {
 /// Runs the command that this process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_with(Arc::new(Silent))
+}
+
+/// The same, with somebody who is told of each point that a checkpoint passes.
+pub fn main_with(points: SharedPoints) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
     }));
@@ -134,6 +142,7 @@ pub fn main() -> ExitCode {
     let global = cli.global;
     let console = Console::new(global.output, global.quiet, global.verbose, global.no_color);
     let session = Session {
+        points,
         console,
         config: global.config,
     };

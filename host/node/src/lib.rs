@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod case;
+pub mod checkpoint;
 mod cli;
 mod console;
 mod embedded;
@@ -18,6 +19,7 @@ mod settings;
 mod signal;
 pub mod state;
 mod summary;
+mod supervise;
 mod wire_up;
 
-pub use cli::main;
+pub use cli::{main, main_with};

@@ -20,7 +20,7 @@ const HELD_MS: u64 = 2_000;
 
 /// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
-struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> ProcessingTime {

@@ -6,7 +6,7 @@ mod progress;
 mod watermarks;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pelton_control::execution::ExecutionGraph;
@@ -16,13 +16,17 @@ use pelton_engine::function::Functions;
 use pelton_engine::operator::OperatorMetrics;
 use pelton_engine::shuffle::local::gate;
 use pelton_engine::shuffle::{Receiver, Sender};
+use pelton_engine::snapshot::RestoreFrom;
+use pelton_model::checkpoint::TaskRecord;
 use pelton_model::graph::{JobGraph, Needs};
 use pelton_model::id::{ChannelId, OperatorId, TaskId};
 use pelton_model::limits::Limits;
-use pelton_model::protocol::TaskSpec;
+use pelton_model::protocol::{TaskCommand, TaskSpec};
 use pelton_model::time::Clock;
 use pelton_model::{Error, Result};
 
+use crate::checkpoint::driver::Tasks;
+use crate::checkpoint::upload::Uploads;
 use crate::state::JobState;
 use pool::Pool;
 pub use progress::{OperatorProgress, Progress, TaskCounters};
@@ -55,6 +59,14 @@ pub struct LocalJob {
     pub functions: Box<FunctionsOf>,
     /// Threads that run tasks.
     pub threads: usize,
+    /// Where its snapshots go and what it goes on from, where there are checkpoints.
+    pub durable: Option<Durable>,
+}
+
+/// What the tasks of a job with checkpoints need.
+pub struct Durable {
+    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) restore: Option<RestoreFrom>,
 }
 
 /// A job that runs.
@@ -92,7 +104,7 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         backend: job.state.backend(),
         batch: job.batch,
         alignment: Arc::default(),
-        restore: None,
+        restore: job.durable.as_ref().and_then(|d| d.restore.clone()),
     };
     let began = pool.now();
     for (index, spec) in job.plan.tasks.iter().enumerate() {
@@ -113,7 +125,10 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
                 functions,
                 senders,
                 gates,
-                snapshots: None,
+                snapshots: job
+                    .durable
+                    .as_ref()
+                    .map(|d| d.uploads.of_task(record(&job.graph, spec))),
             },
         )?;
         let watches = counters.values().filter_map(|m| m.splits.get());
@@ -132,6 +147,18 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
         threads,
         _state: job.state,
     })
+}
+
+/// What the records of a task's snapshots begin with.
+fn record(graph: &JobGraph, spec: &TaskSpec) -> TaskRecord {
+    let uids = spec.operators.iter().filter_map(|id| graph.operator(*id));
+    TaskRecord {
+        chain: spec.task.chain.0,
+        index: spec.task.index,
+        operators: uids.map(|op| op.uid.clone()).collect(),
+        key_groups: (spec.key_groups.start, spec.key_groups.end),
+        ..TaskRecord::default()
+    }
 }
 
 type Ends = (
@@ -168,7 +195,45 @@ fn ends(job: &LocalJob, pool: &Arc<Pool>) -> BTreeMap<TaskId, Ends> {
     ends
 }
 
+/// The tasks of a pool, held weakly: whoever tells them something does not keep them.
+struct PoolTasks {
+    pool: Weak<Pool>,
+    index: BTreeMap<TaskId, usize>,
+}
+
+impl Tasks for PoolTasks {
+    fn tell(&self, task: TaskId, command: TaskCommand) {
+        if let (Some(pool), Some(index)) = (self.pool.upgrade(), self.index.get(&task)) {
+            pool.tell(*index, command);
+        }
+    }
+
+    fn tell_all(&self, command: TaskCommand) {
+        self.index.keys().for_each(|task| self.tell(*task, command));
+    }
+
+    fn fail(&self, error: Error) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.fail(error);
+        }
+    }
+}
+
 impl Running {
+    /// The tasks, for those who tell them something.
+    pub(crate) fn tasks(&self) -> Arc<dyn Tasks> {
+        let tasks = self.metrics.iter().enumerate();
+        Arc::new(PoolTasks {
+            index: tasks.map(|(i, (task, _))| (*task, i)).collect(),
+            pool: Arc::downgrade(&self.pool),
+        })
+    }
+
+    /// Whether all tasks have ended by themselves.
+    pub(crate) fn all_done(&self) -> bool {
+        self.pool.all_done()
+    }
+
     /// Stops at once, without finishing anything. Never waits for anything but the step at hand.
     pub fn cancel(&self) {
         self.pool.cancel();

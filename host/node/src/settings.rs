@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use pelton_model::limits::{BATCH_ROWS_MAX, KEY_GROUPS_MAX, Limits, PARALLELISM_MAX};
 use pelton_model::{Error, ErrorCode, Result};
 
+mod durable;
 mod sources;
 mod value;
 
+pub(crate) use durable::DurableSettings;
 pub(crate) use sources::{Flags, load};
 pub(crate) use value::nearest;
 use value::{Kind, parse};
@@ -28,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) batch: bool,
     /// Where state is kept.
     pub(crate) state: StateSettings,
+    /// Checkpoints, and what follows a failure.
+    pub(crate) durable: DurableSettings,
     /// What may be deleted at any time: compiled components, the SDK's sources.
     pub(crate) cache_dir: PathBuf,
     /// What a job may use.
@@ -173,6 +177,7 @@ fn tree(defaults: &Defaults) -> Vec<Key> {
         ),
     ];
     let limits = Limits::default();
+    keys.extend(durable::keys());
     keys.extend(Limits::NAMES.iter().map(|(name, about)| {
         let default = limits.get(name).unwrap_or_default().to_string();
         let kind = if name.contains("-ms-") {
@@ -204,6 +209,7 @@ fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
             dir: PathBuf::new(),
             options: Vec::new(),
         },
+        durable: DurableSettings::default(),
         cache_dir: PathBuf::new(),
         limits: Limits::default(),
         entries: Vec::new(),
@@ -230,6 +236,7 @@ fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
         });
     }
     settings.take_options(layers);
+    settings.durable.check()?;
     Ok(settings)
 }
 
@@ -270,12 +277,17 @@ impl Settings {
                 return Ok(text.to_owned());
             }
             Kind::Choice(choices) => {
-                let second = choices.iter().position(|c| *c == text);
-                let second = second.ok_or_else(|| format!("cannot be '{text}'"))? == 1;
+                let chosen = choices.iter().position(|c| *c == text);
+                let chosen = chosen.ok_or_else(|| format!("cannot be '{text}'"))?;
                 match name {
-                    "run.mode" => self.batch = second,
-                    _ => self.state.rocksdb = second,
+                    "run.mode" => self.batch = chosen == 1,
+                    "state.backend" => self.state.rocksdb = chosen == 1,
+                    other => self.durable.choose(other, chosen),
                 }
+                return Ok(text.to_owned());
+            }
+            Kind::Url => {
+                self.durable.set_url(name, text);
                 return Ok(text.to_owned());
             }
             _ => {}
@@ -291,6 +303,7 @@ impl Settings {
                 return Err(format!("is less than {STATE_MEMORY_MIN}"));
             }
             "state.memory" => self.state.memory_bytes = number,
+            other if self.durable.set(other, number) => {}
             other => {
                 let limit = other.strip_prefix("limits.").unwrap_or(other);
                 self.limits

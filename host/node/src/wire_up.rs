@@ -30,6 +30,8 @@ pub(crate) struct Accepted {
     pub(crate) params: Params,
     /// The guest's own digest of its graph.
     digest: u64,
+    /// Of the component's bytes, in hexadecimal.
+    pub(crate) component_digest: String,
 }
 
 /// What a job needs of this process.
@@ -109,6 +111,7 @@ fn accept_inner(
     let max_parallelism = graph.max_parallelism.unwrap_or(settings.max_parallelism);
     let plan = plan(&graph, parallelism, max_parallelism)?;
     Ok(Accepted {
+        component_digest: blake3::hash(&bytes).to_hex().to_string(),
         component,
         graph,
         needs,
@@ -176,11 +179,23 @@ fn check_connectors(graph: &JobGraph) -> Result<()> {
     Ok(())
 }
 
+/// How a job starts, as far as its sinks care.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Beginning {
+    /// Without checkpoints.
+    Plain,
+    /// With checkpoints, anew.
+    Fresh,
+    /// From a checkpoint: what it wrote before is its own.
+    Resumed,
+}
+
 /// Opens the job's sources and sinks. Errors: what the outside refuses, with the operator's name.
 pub(crate) fn open(
-    accepted: Accepted,
+    accepted: &Accepted,
     settings: &Settings,
-    around: Surroundings,
+    around: &Surroundings,
+    beginning: Beginning,
 ) -> Result<LocalJob> {
     let Accepted {
         component,
@@ -189,14 +204,17 @@ pub(crate) fn open(
         plan,
         params,
         digest,
+        ..
     } = accepted;
+    let (component, params, digest) = (component.clone(), params.clone(), *digest);
+    let (log, stop) = (around.log.clone(), around.stop.clone());
     let (mut sources, mut sinks) = (BTreeMap::new(), BTreeMap::new());
     for id in graph.ids() {
         let Some(operator) = graph.operator(id) else {
             continue;
         };
         let named = |e: Error| e.at("operator", format!("'{}'", operator.name));
-        let parallelism = parallelism_of(&plan, id);
+        let parallelism = parallelism_of(plan, id);
         match &operator.body {
             Body::Source(c) => {
                 let needed = needs.stream(id, 0).unwrap_or(&c.schema);
@@ -218,6 +236,8 @@ pub(crate) fn open(
                     limits: &settings.limits,
                     parallelism,
                     batch: settings.batch,
+                    checkpoints: beginning != Beginning::Plain,
+                    resumed: beginning == Beginning::Resumed,
                     output: around.output.clone(),
                 };
                 sinks.insert(id, pelton_connect::open_sink(&request).map_err(named)?);
@@ -235,14 +255,14 @@ pub(crate) fn open(
             batch,
             limits: limits.clone(),
             graph_digest: digest,
-            log: around.log.clone(),
-            cancel: Some(around.stop.clone()),
+            log: log.clone(),
+            cancel: Some(stop.clone()),
         })
     };
     Ok(LocalJob {
-        graph,
-        needs,
-        plan,
+        graph: graph.clone(),
+        needs: needs.clone(),
+        plan: plan.clone(),
         sources,
         sinks,
         limits: settings.limits.clone(),
@@ -251,10 +271,11 @@ pub(crate) fn open(
         state: JobState::open(&settings.state)?,
         functions: Box::new(functions),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        durable: None,
     })
 }
 
-fn parallelism_of(plan: &ExecutionGraph, id: OperatorId) -> u32 {
+pub(crate) fn parallelism_of(plan: &ExecutionGraph, id: OperatorId) -> u32 {
     plan.chains
         .iter()
         .find(|c| c.operators.contains(&id))

@@ -31,7 +31,7 @@ use super::native::{Native, lower_batch};
 use super::{Bench, Figure};
 use crate::local::LocalJob;
 use crate::settings::Settings;
-use crate::wire_up::{Surroundings, accept, open};
+use crate::wire_up::{Beginning, Surroundings, accept, open};
 
 /// A job of a component, with its sources open.
 pub(super) fn job(
@@ -45,9 +45,10 @@ pub(super) fn job(
         stop: Arc::new(AtomicBool::new(false)),
     };
     open(
-        accept(file, params.to_vec(), settings, None)?,
+        &accept(file, params.to_vec(), settings, None)?,
         settings,
-        around,
+        &around,
+        Beginning::Plain,
     )
 }
 

@@ -9,12 +9,14 @@ use pelton_model::Result;
 
 use crate::console::{Console, Format, GuestLog, Stdout, write_err, write_out};
 use crate::live::{Line, drive};
+use crate::local::Progress;
 use crate::metrics::Endpoint;
 use crate::report::{Exit, Failure, Outcome};
 use crate::settings::{self, Flags, Settings};
 use crate::signal::Interrupt;
 use crate::summary::Summary;
-use crate::wire_up::{Surroundings, accept, open, parse_params};
+use crate::supervise::{self, Wishes};
+use crate::wire_up::{Beginning, Surroundings, accept, open, parse_params};
 
 use super::Session;
 
@@ -31,6 +33,15 @@ pub(super) struct RunArgs {
     name: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Forget the checkpoints that are there, and begin anew
+    #[arg(long)]
+    fresh: bool,
+    /// Accept that rows come twice after a crash, where a source or a sink cannot do better
+    #[arg(long)]
+    allow_at_least_once: bool,
+    /// When stopped, end the input and fire all windows, instead of keeping them for the next start
+    #[arg(long)]
+    drain: bool,
     /// Serve the job's counters to Prometheus, at such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDR")]
     metrics: Option<String>,
@@ -57,6 +68,15 @@ pub(super) struct SettingsArgs {
     /// Memory for all state in RocksDB, such as 512MiB
     #[arg(long, value_name = "SIZE")]
     state_memory: Option<String>,
+    /// Keep checkpoints in this folder, and go on from the last one
+    #[arg(long, value_name = "URL")]
+    checkpoint_dir: Option<String>,
+    /// How often, such as 10s
+    #[arg(long, value_name = "DURATION")]
+    checkpoint_interval: Option<String>,
+    /// exactly-once, or at-least-once: inputs do not wait for each other's barriers
+    #[arg(long, value_name = "MODE")]
+    checkpoint_mode: Option<String>,
     /// What the job may use, such as memory-bytes=512MiB
     #[arg(long, value_name = "NAME=VALUE")]
     limit: Vec<String>,
@@ -79,6 +99,21 @@ impl SettingsArgs {
         flags.set("run.mode", "--mode", self.mode.as_ref());
         flags.set("state.backend", "--state", self.state.as_ref());
         flags.set("state.memory", "--state-memory", self.state_memory.as_ref());
+        flags.set(
+            "checkpoint.dir",
+            "--checkpoint-dir",
+            self.checkpoint_dir.as_ref(),
+        );
+        flags.set(
+            "checkpoint.interval",
+            "--checkpoint-interval",
+            self.checkpoint_interval.as_ref(),
+        );
+        flags.set(
+            "checkpoint.mode",
+            "--checkpoint-mode",
+            self.checkpoint_mode.as_ref(),
+        );
         flags.limits(&self.limit)?;
         settings::load(&flags)
     }
@@ -103,28 +138,49 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
     };
     let name = accepted.graph.name.clone();
     let stdout = Stdout::new(shown.on_screen.clone());
+    let durable = settings.durable.dir.clone();
+    // With checkpoints the first wish to stop lets calls come to their end: what they do is in the last checkpoint.
+    let cancel = match durable {
+        Some(_) => Arc::default(),
+        None => interrupt.flag(),
+    };
     let around = Surroundings {
         output: stdout.output(),
         log: Arc::new(GuestLog {
             console: session.console.clone(),
             live_line: shown.on_screen.clone(),
         }),
-        stop: interrupt.flag(),
+        stop: cancel,
     };
-    let ended = open(accepted, &settings, around).and_then(|job| {
-        drive(job, &interrupt.flag(), &mut |progress, now| {
-            if let Some(endpoint) = &endpoint {
-                endpoint.publish(&name, progress);
-            }
-            if let Some(text) = shown
-                .line
-                .as_mut()
-                .and_then(|line| line.next(progress, now))
-            {
-                shown.show(&text);
-            }
-        })
-    });
+    let mut watch = |progress: &Progress, now| {
+        if let Some(endpoint) = &endpoint {
+            endpoint.publish(&name, progress);
+        }
+        if let Some(text) = shown
+            .line
+            .as_mut()
+            .and_then(|line| line.next(progress, now))
+        {
+            shown.show(&text);
+        }
+    };
+    let flag = interrupt.flag();
+    let ended = match &durable {
+        Some(dir) => {
+            let console = session.console.clone();
+            let wishes = Wishes {
+                fresh: args.fresh,
+                allow_at_least_once: args.allow_at_least_once,
+                drain: args.drain,
+                stop: &flag,
+                say: Arc::new(move |text| console.say(text)),
+                points: session.points.clone(),
+            };
+            supervise::run(&accepted, &settings, &around, dir, &wishes, &mut watch)
+        }
+        None => open(&accepted, &settings, &around, Beginning::Plain)
+            .and_then(|job| drive(job, &flag, &mut watch)),
+    };
     shown.clear();
     let summary = ended.map_err(|error| failed(error, &stdout))?;
     report(&summary, &session.console)?;

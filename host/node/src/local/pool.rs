@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pelton_engine::shuffle::Waker;
 use pelton_engine::task::{Step, Task};
+use pelton_model::protocol::TaskCommand;
 use pelton_model::time::{Clock, Monotonic};
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -29,6 +30,8 @@ const NAP_MS: u64 = 100;
 struct Slot {
     state: AtomicU8,
     task: Mutex<Option<Task>>,
+    /// What it was told, and has not carried out.
+    commands: Mutex<VecDeque<TaskCommand>>,
 }
 
 #[derive(Default)]
@@ -60,6 +63,7 @@ impl Pool {
             .map(|_| Slot {
                 state: AtomicU8::new(QUEUED),
                 task: Mutex::new(None),
+                commands: Mutex::default(),
             })
             .collect();
         let queue = Queue {
@@ -114,6 +118,28 @@ impl Pool {
             lock(&self.queue).ready.push_back(index);
             self.changed.notify_one();
         }
+    }
+
+    /// Tells a task something, in order. One that has ended does not hear it.
+    pub(super) fn tell(&self, index: usize, command: TaskCommand) {
+        if let Some(slot) = self.slots.get(index) {
+            lock(&slot.commands).push_back(command);
+            self.wake(index);
+        }
+    }
+
+    /// Ends all tasks with an error.
+    pub(super) fn fail(&self, error: Error) {
+        let mut queue = lock(&self.queue);
+        queue.error.get_or_insert(error);
+        self.changed.notify_all();
+        self.ended.notify_all();
+    }
+
+    /// Whether all tasks have ended by themselves.
+    pub(super) fn all_done(&self) -> bool {
+        let queue = lock(&self.queue);
+        queue.left == 0 && queue.error.is_none()
     }
 
     pub(super) fn spawn(self: &Arc<Self>, number: usize) -> Result<JoinHandle<()>> {
@@ -179,7 +205,7 @@ impl Pool {
         slot.state.store(RUNNING, Ordering::Release);
         let mut task = lock(&slot.task);
         let stepped = match task.as_mut() {
-            Some(task) => catch_unwind(AssertUnwindSafe(|| self.steps(task)))
+            Some(task) => catch_unwind(AssertUnwindSafe(|| self.steps(slot, task)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
             None => Ok(Step::Done),
         };
@@ -192,8 +218,13 @@ impl Pool {
         true
     }
 
-    fn steps(&self, task: &mut Task) -> Result<Step> {
+    fn steps(&self, slot: &Slot, task: &mut Task) -> Result<Step> {
         let mut step = Step::Ready;
+        loop {
+            let command = lock(&slot.commands).pop_front();
+            let Some(command) = command else { break };
+            task.command(command, self.clock.now(), self.clock.monotonic())?;
+        }
         for _ in 0..STEPS_A_TURN {
             if step != Step::Ready || self.cancelled.load(Ordering::Relaxed) {
                 break;

@@ -14,10 +14,14 @@ pub(crate) enum Kind {
     Bytes,
     /// `10`, `500ms`, `10s`, `5m`.
     Millis,
+    /// A number from 0 on.
+    Number,
     /// A folder.
     Path,
-    /// One of two.
-    Choice(&'static [&'static str; 2]),
+    /// A URL, or nothing.
+    Url,
+    /// One of several.
+    Choice(&'static [&'static str]),
 }
 
 impl fmt::Display for Kind {
@@ -26,8 +30,10 @@ impl fmt::Display for Kind {
             Self::Count { max } => write!(f, "a number from 1 to {max}"),
             Self::Bytes => f.write_str("a size, such as 1048576 or 64MiB"),
             Self::Millis => f.write_str("milliseconds, or a duration such as 500ms, 10s or 5m"),
+            Self::Number => f.write_str("a number from 0 on"),
             Self::Path => f.write_str("a folder"),
-            Self::Choice([first, second]) => write!(f, "{first} or {second}"),
+            Self::Url => f.write_str("a URL, such as file:///var/lib/pelton/checkpoints"),
+            Self::Choice(all) => f.write_str(&all.join(" or ")),
         }
     }
 }
@@ -51,7 +57,9 @@ pub(crate) fn parse(kind: Kind, text: &str) -> Result<u64, String> {
     let number = match kind {
         Kind::Bytes => with_unit(text, &SIZES),
         Kind::Millis => with_unit(text, &TIMES),
-        Kind::Count { .. } | Kind::Path | Kind::Choice(_) => text.parse().ok(),
+        Kind::Count { .. } | Kind::Number | Kind::Path | Kind::Url | Kind::Choice(_) => {
+            text.parse().ok()
+        }
     };
     let number = number.ok_or_else(bad)?;
     match kind {
