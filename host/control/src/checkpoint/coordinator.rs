@@ -155,10 +155,7 @@ impl Coordinator {
                     self.stop = Stop::Wanted;
                 }
             }
-            Event::SavepointRequested { request } => match self.phase {
-                Phase::Running => self.requests.push_back(request),
-                _ => self.refuse(request, "the job has ended"),
-            },
+            Event::SavepointRequested { request } => self.requested(request),
             Event::Acknowledged {
                 task,
                 checkpoint,
@@ -169,13 +166,7 @@ impl Coordinator {
                 task,
                 checkpoint,
                 error,
-            } => {
-                let pending = self.pending.get(&checkpoint);
-                if pending.is_some_and(|p| p.waiting.contains(&task)) {
-                    let error = error.at("task", task);
-                    self.fail(now, checkpoint, error);
-                }
-            }
+            } => self.declined(now, task, checkpoint, error),
             Event::TaskFinished {
                 task,
                 after,
@@ -187,19 +178,9 @@ impl Coordinator {
                 outcome,
             } => self.stored(now, checkpoint, outcome),
             Event::SavepointStored { request, result } => self.savepoint_stored(request, result),
-            Event::Committed { checkpoint } => {
-                if self.committing && self.commits.front().is_some_and(|c| c.id == checkpoint) {
-                    self.committing = false;
-                    self.committed();
-                    self.commit_next();
-                }
-            }
+            Event::Committed { checkpoint } => self.commit_ended(checkpoint, None),
             Event::CommitFailed { checkpoint, error } => {
-                if self.committing && self.commits.front().is_some_and(|c| c.id == checkpoint) {
-                    self.committing = false;
-                    self.spare = true;
-                    self.fail_job(error.at("checkpoint", checkpoint.0));
-                }
+                self.commit_ended(checkpoint, Some(error));
             }
             Event::Ended(ending) => self.ended(ending),
         }
@@ -371,6 +352,13 @@ impl Coordinator {
             inline,
         };
         pending.parts.insert(task, Arc::new(part));
+    }
+
+    fn declined(&mut self, now: Monotonic, task: TaskId, checkpoint: CheckpointId, error: Error) {
+        let pending = self.pending.get(&checkpoint);
+        if pending.is_some_and(|p| p.waiting.contains(&task)) {
+            self.fail(now, checkpoint, error.at("task", task));
+        }
     }
 
     fn task_finished(

@@ -2,6 +2,7 @@
 
 mod chance;
 mod endings;
+mod objects;
 
 use super::*;
 use pelton_model::barrier::{Barrier, BarrierMode, SnapshotForm};
@@ -387,39 +388,6 @@ fn an_answer_counts_once() {
 }
 
 #[test]
-fn a_put_without_a_known_end_keeps_its_objects() {
-    let mut m = Machine::new(every_second(), start(2));
-    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, acked(0, 2), &[]);
-    m.step(1_000, acked(1, 2), &["store 2: 2"]);
-    let lost = || StoreOutcome::Failed(error(ErrorCode::StoreUnavailable));
-    m.step(1_000, stored(2, lost()), &["aborted 2"]);
-    m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
-    m.step(2_000, acked(0, 3), &[]);
-    // The same number again: only one of the two can ever have it.
-    m.step(2_000, acked(1, 3), &["store 2: 3"]);
-    let gone = "delete data/1/2/0 data/1/2/1";
-    m.step(2_000, created(3), &[gone, "completed 3"]);
-}
-
-#[test]
-fn a_put_that_comes_after_its_end_restarts_the_job_from_it() {
-    let mut m = Machine::new(every_second(), start(2));
-    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, acked(0, 2), &[]);
-    m.step(1_000, acked(1, 2), &["store 2: 2"]);
-    let lost = StoreOutcome::Failed(error(ErrorCode::StoreUnavailable));
-    m.step(1_000, stored(2, lost), &["aborted 2"]);
-    m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
-    m.step(2_000, acked(0, 3), &[]);
-    m.step(2_000, acked(1, 3), &["store 2: 3"]);
-    m.step(2_000, stored(3, StoreOutcome::Late), &["fail PLT-0406"]);
-    // Only what is surely not in the log goes.
-    let gone = "delete data/1/3/0 data/1/3/1";
-    m.step(2_000, Event::Ended(Ending::Restart), &[gone]);
-}
-
-#[test]
 fn a_process_that_was_passed_says_no_more() {
     let mut m = Machine::new(every_second(), start(2));
     m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
@@ -431,97 +399,6 @@ fn a_process_that_was_passed_says_no_more() {
     m.step(9_000, created(2), &[]);
     m.step(9_000, Event::Ended(Ending::Cancelled), &[]);
     assert!(m.0.is_settled());
-}
-
-#[test]
-fn sinks_commit_in_order_and_what_was_carried_along_once() {
-    let settings = CheckpointSettings {
-        max_concurrent: 2,
-        ..every_second()
-    };
-    let mut m = Machine::new(settings, start(2));
-    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, acked(0, 2), &[]);
-    m.step(1_000, ack(1, 2, record("a", &[], &[2])), &["store 2: 2"]);
-    m.step(1_000, created(2), &["commit 2 [2]"]);
-    m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
-    m.step(2_000, acked(0, 3), &[]);
-    m.step(2_000, ack(1, 3, record("b", &[], &[2, 3])), &["store 3: 3"]);
-    // The commit of the one before is under way, and it is kept for that long.
-    m.step(2_000, created(3), &[]);
-    m.step(3_000, Event::Tick, &[]);
-    let gone = format!("delete {} data/1/2/0 a", log_name(2));
-    let wants = ["completed 2", &gone, "commit 3 [3]", "trigger 4 at 0"];
-    m.step(3_000, committed(2), &wants);
-    m.step(3_000, committed(3), &["completed 3"]);
-}
-
-#[test]
-fn a_commit_that_fails_fails_the_job_and_spares_everything() {
-    let settings = CheckpointSettings {
-        on_failure: Retention::Delete,
-        ..every_second()
-    };
-    let mut m = Machine::new(settings, start(2));
-    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, acked(0, 2), &[]);
-    m.step(1_000, ack(1, 2, record("a", &[], &[2])), &["store 2: 2"]);
-    m.step(1_000, created(2), &["commit 2 [2]"]);
-    let event = Event::CommitFailed {
-        checkpoint: CheckpointId(2),
-        error: error(ErrorCode::OutputFailed),
-    };
-    m.step(1_000, event, &["fail PLT-0401"]);
-    m.step(1_000, Event::Ended(Ending::Failed), &[]);
-}
-
-#[test]
-fn shared_files_go_with_the_last_that_has_them() {
-    let mut m = Machine::new(every_second(), start(1));
-    let files = |m: &Machine| {
-        let known = |f: &&&str| m.0.known_file(f).is_some();
-        ["x", "y", "z"]
-            .iter()
-            .filter(known)
-            .copied()
-            .collect::<String>()
-    };
-    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(
-        1_000,
-        ack(0, 2, record("a", &["x", "y"], &[])),
-        &["store 2: 2"],
-    );
-    assert_eq!(files(&m), "");
-    m.step(1_000, created(2), &["completed 2"]);
-    assert_eq!(files(&m), "xy");
-    assert_eq!(
-        m.0.known_file("x").unwrap().name.as_deref(),
-        Some("shared/1/x")
-    );
-    m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
-    m.step(
-        2_000,
-        ack(0, 3, record("b", &["y", "z"], &[])),
-        &["store 3: 3"],
-    );
-    let gone = format!("delete {} a shared/1/x", log_name(2));
-    m.step(2_000, created(3), &["completed 3", &gone]);
-    assert_eq!(files(&m), "yz");
-}
-
-#[test]
-fn shared_files_of_one_that_was_given_up_wait_for_one_without_them() {
-    let mut m = Machine::new(every_second(), start(2));
-    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, ack(0, 2, record("a", &["x", "y"], &[])), &[]);
-    m.step(1_000, declined(1, 2), &["aborted 2", "delete a"]);
-    // The next one may be uploading `y` again at this moment: nothing is deleted before it is complete.
-    m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
-    m.step(2_000, acked(1, 3), &[]);
-    m.step(2_000, ack(0, 3, record("b", &["y"], &[])), &["store 2: 3"]);
-    m.step(2_000, created(3), &["delete shared/1/x", "completed 3"]);
-    assert!(m.0.known_file("y").is_some());
 }
 
 #[test]

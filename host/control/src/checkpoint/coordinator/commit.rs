@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pelton_model::Error;
 use pelton_model::checkpoint::{Committable, Metadata, TaskRecord};
 use pelton_model::id::{ChainId, CheckpointId, TaskId};
 use pelton_model::time::Monotonic;
@@ -55,6 +56,21 @@ impl Coordinator {
                 committables,
             });
         }
+    }
+
+    /// The sinks have answered.
+    pub(super) fn commit_ended(&mut self, id: CheckpointId, error: Option<Error>) {
+        let first = self.commits.front().is_some_and(|c| c.id == id);
+        if !self.committing || !first {
+            return;
+        }
+        self.committing = false;
+        if let Some(error) = error {
+            self.spare = true;
+            return self.fail_job(error.at("checkpoint", id.0));
+        }
+        self.committed();
+        self.commit_next();
     }
 
     /// All of the first in the queue is committed.

@@ -11,6 +11,13 @@ use super::super::settings::Retention;
 use super::{Coordinator, Phase};
 
 impl Coordinator {
+    pub(super) fn requested(&mut self, request: u64) {
+        match self.phase {
+            Phase::Running => self.requests.push_back(request),
+            _ => self.refuse(request, "the job has ended"),
+        }
+    }
+
     /// Writes the metadata of savepoints that all tasks have answered.
     pub(super) fn store_savepoints(&mut self) {
         let ready = |p: &&Pending| p.is_complete() && p.request().is_some() && !p.storing;
@@ -91,8 +98,8 @@ impl Coordinator {
         let free = doomed.filter(|name| !self.held.has(name)).collect();
         self.delete(free);
         if ending == Ending::Restart {
-            self.commits.clear();
-            self.committing = false;
+            // The next start commits what is complete. What is in work is waited for.
+            self.commits.truncate(usize::from(self.committing));
         }
     }
 

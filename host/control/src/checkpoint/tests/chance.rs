@@ -121,6 +121,8 @@ impl World {
             self.trace.push(format!("{} -> {}", self.now, say(&action)));
             self.act(action);
         }
+        let wake = self.coordinator.next_wake();
+        assert!(wake.is_none_or(|wake| wake > at(self.now)), "it would spin");
     }
 
     fn act(&mut self, action: Action) {
