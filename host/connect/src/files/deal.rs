@@ -6,18 +6,18 @@
 //!
 //! That must hold across a restart, too. As long as there are as many readers as before, each has the watermark that it
 //! had: it goes on with its own range, takes only what stands behind all that it has begun, and nothing if it had ended
-//! (its watermark is the last one then). With another number of readers all begin with the least of the watermarks, and
-//! what is left is dealt from the first on. Files that are new are read like any others; where they stand before all that
+//! (its watermark is the last one then). With another number of readers all begin with the least of the watermarks: what
+//! was begun is dealt out at once, so that its positions are never nobody's, and everything is read from the first on. Files that are new are read like any others; where they stand before all that
 //! was begun, they come last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pelton_engine::connector::Position;
 use pelton_model::{Error, Result};
 
 use super::listing::InputFile;
-use super::positions::{self, OfFile, OpenRange, Owner, Place, Ranges};
+use super::positions::{self, OfFile, OfReader, OpenRange, Owner, Place, Ranges};
 
 /// A file, in units: bytes, or row groups.
 #[derive(Clone, Debug)]
@@ -77,8 +77,9 @@ struct Hand {
 /// What a reader begins with.
 #[derive(Debug, Default)]
 struct Begin {
-    own: Option<Piece>,
-    /// The last range that it has begun.
+    /// Ranges that were begun, ascending.
+    own: VecDeque<Piece>,
+    /// The last range that it has begun itself.
     high: Option<(usize, u64)>,
     ended: bool,
     done: BTreeMap<usize, Ranges>,
@@ -131,19 +132,19 @@ impl Dealer {
 impl Round {
     fn new(units: &[Unit], parallelism: u32, positions: &[Position]) -> Result<Self> {
         let mut files = Vec::new();
-        let mut ended = Vec::new();
+        let mut readers = Vec::new();
         for position in positions {
             match Place::read(position)? {
                 Place::File(name, of) => files.push((name, of)),
-                Place::Reader(owner, true) => ended.push(owner),
-                Place::Reader(_, false) => {}
+                Place::Reader(reader) => readers.push(reader),
                 Place::Lane(name, _) => {
                     return Err(positions::damaged(&name, "the files were read another way"));
                 }
             }
         }
         let same = |o: &Owner| o.of == parallelism && o.reader < parallelism;
-        let same = files.iter().map(|(_, f)| &f.owner).chain(&ended).all(same);
+        let owners = readers.iter().map(|r| &r.owner);
+        let same = files.iter().map(|(_, f)| &f.owner).chain(owners).all(same);
         let mut all = Taken {
             begun: vec![Ranges::default(); units.len()],
             before: vec![Ranges::default(); units.len()],
@@ -154,7 +155,7 @@ impl Round {
             let number = u32::try_from(number).unwrap_or(0) % parallelism.max(1);
             let reader = if same { of.owner.reader } else { number };
             match units.iter().position(|u| u.file.name == *name) {
-                Some(file) => all.take(units, file, of, reader, same)?,
+                Some(file) => all.take(units, file, of, reader)?,
                 None => {
                     let parts = files.iter().filter(|(n, _)| n == name);
                     if !positions::is_complete(&parts.map(|(_, f)| f.clone()).collect::<Vec<_>>()) {
@@ -165,13 +166,12 @@ impl Round {
                 }
             }
         }
-        if same {
-            for owner in ended {
-                all.begins.entry(owner.reader).or_default().ended = true;
-            }
-        }
+        all.give_back(parallelism, same);
         all.deal(units);
         if same && !positions.is_empty() {
+            for reader in &readers {
+                all.begin(units, reader);
+            }
             all.part(parallelism);
         }
         Ok(Self {
@@ -196,15 +196,8 @@ struct Taken {
 }
 
 impl Taken {
-    /// What one reader had of a file. `same`: that reader is there again.
-    fn take(
-        &mut self,
-        units: &[Unit],
-        file: usize,
-        of: &OfFile,
-        reader: u32,
-        same: bool,
-    ) -> Result<()> {
+    /// What one reader had of a file.
+    fn take(&mut self, units: &[Unit], file: usize, of: &OfFile, reader: u32) -> Result<()> {
         let (Some(unit), Some(begun), Some(before)) = (
             units.get(file),
             self.begun.get_mut(file),
@@ -221,30 +214,57 @@ impl Taken {
             if !begun.add(start, end) || !before.add(start, end) {
                 return Err(twice());
             }
-            let done = begin.done.entry(file).or_default();
-            done.add(start, end);
-            if same {
-                // Of ranges that touch only the beginning of the first is known: its end will do.
-                begin.high = begin.high.max(Some((file, end.saturating_sub(1))));
+            begin.done.entry(file).or_default().add(start, end);
+        }
+        for open in &of.open {
+            if !begun.add(open.start, open.end) {
+                return Err(twice());
             }
-        }
-        let Some(open) = of.open else { return Ok(()) };
-        if !begun.add(open.start, open.end) {
-            return Err(twice());
-        }
-        let piece = Piece {
-            file,
-            start: open.start,
-            end: open.end,
-            at: open.at,
-        };
-        if same && begin.own.is_none() {
-            begin.high = begin.high.max(Some(piece.key()));
-            begin.own = Some(piece);
-        } else {
-            self.hand.pieces.insert(piece.key(), piece);
+            begin.own.push_back(Piece {
+                file,
+                start: open.start,
+                end: open.end,
+                at: open.at,
+            });
         }
         Ok(())
+    }
+
+    /// Deals what is in work: to those that had it, or to all in turn.
+    fn give_back(&mut self, parallelism: u32, same: bool) {
+        if same {
+            for begin in self.begins.values_mut() {
+                begin.own.make_contiguous().sort_by_key(Piece::key);
+            }
+            return;
+        }
+        let owns = self.begins.values_mut().flat_map(|b| b.own.drain(..));
+        let mut open: Vec<Piece> = owns.collect();
+        open.sort_by_key(Piece::key);
+        for (piece, turn) in open.into_iter().zip(0_u32..) {
+            let begin = self.begins.entry(turn % parallelism.max(1)).or_default();
+            begin.own.push_back(piece);
+        }
+    }
+
+    /// How far a reader had come.
+    fn begin(&mut self, units: &[Unit], reader: &OfReader) {
+        let begin = self.begins.entry(reader.owner.reader).or_default();
+        begin.ended = reader.ended;
+        let Some((name, start)) = &reader.high else {
+            return;
+        };
+        begin.high = match units.iter().position(|u| u.file.name == *name) {
+            Some(file) => Some((file, *start)),
+            // The file is not there any more: the last one that is.
+            None => {
+                let ends = begin.done.iter().filter_map(|(file, done)| {
+                    let (_, end) = done.iter().last()?;
+                    Some((*file, end.saturating_sub(1)))
+                });
+                ends.max()
+            }
+        };
     }
 
     /// Everything that nobody had begun, in pieces.
@@ -305,7 +325,7 @@ impl Seat {
     /// The next range to read; the one before is done.
     pub(super) fn next(&mut self) -> Option<Piece> {
         self.done();
-        let piece = self.begin.own.take().or_else(|| self.draw());
+        let piece = self.draw();
         self.over = piece.is_none();
         if let Some(piece) = &piece {
             self.begin.high = self.begin.high.max(Some(piece.key()));
@@ -314,24 +334,24 @@ impl Seat {
         piece
     }
 
-    fn draw(&self) -> Option<Piece> {
+    fn draw(&mut self) -> Option<Piece> {
         let mut hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.begin.ended {
-            let behind = match self.begin.high {
-                None => hand.pieces.first_key_value(),
-                Some(high) => {
-                    let from = (high.0, high.1.saturating_add(1));
-                    hand.pieces.range(from..).next()
-                }
-            };
-            if let Some(key) = behind.map(|(key, _)| *key) {
-                return hand.pieces.remove(&key);
+        let own = self.begin.own.front().map(Piece::key);
+        let behind = match self.begin.high {
+            _ if self.begin.ended => None,
+            None => hand.pieces.first_key_value(),
+            Some(high) => {
+                let from = (high.0, high.1.saturating_add(1));
+                hand.pieces.range(from..).next()
             }
+        };
+        match (own, behind.map(|(key, _)| *key)) {
+            (Some(own), Some(key)) if key < own => hand.pieces.remove(&key),
+            (Some(_), _) => self.begin.own.pop_front(),
+            (None, Some(key)) => hand.pieces.remove(&key),
+            (None, None) if self.begin.ended && !hand.all_ended => None,
+            (None, None) => hand.strays.pop_first().map(|(_, piece)| piece),
         }
-        if self.begin.ended && !hand.all_ended {
-            return None;
-        }
-        hand.strays.pop_first().map(|(_, piece)| piece)
     }
 
     /// The range at hand is read as far as this.
@@ -356,26 +376,35 @@ impl Seat {
 
     /// Where the reader stands.
     pub(super) fn positions(&self) -> Vec<Position> {
-        let ended = self.over || self.begin.ended && !self.is_at_work();
-        let mut all = vec![Place::of_reader(self.owner, ended)];
-        let open = self.now.as_ref().or(self.begin.own.as_ref());
+        let open: Vec<&Piece> = self.now.iter().chain(&self.begin.own).collect();
+        let file_of = |file: usize| self.units.get(file).map(|u| u.file.name.clone());
+        let reader = OfReader {
+            owner: self.owner,
+            ended: open.is_empty() && (self.over || self.begin.ended),
+            high: self
+                .begin
+                .high
+                .and_then(|(f, start)| Some((file_of(f)?, start))),
+        };
+        let mut all = vec![reader.write()];
         let mut files: BTreeSet<usize> = self.begin.done.keys().copied().collect();
-        files.extend(open.map(|p| p.file));
+        files.extend(open.iter().map(|p| p.file));
         for file in files {
             let Some(unit) = self.units.get(file) else {
                 continue;
             };
-            let open = open.filter(|p| p.file == file).map(|p| OpenRange {
+            let of_file = open.iter().filter(|p| p.file == file);
+            let range = |p: &&Piece| OpenRange {
                 start: p.start,
                 end: p.end,
                 at: p.at,
-            });
+            };
             let of = OfFile {
                 owner: self.owner,
                 stamp: unit.file.stamp(),
                 limit: unit.limit,
                 done: self.begin.done.get(&file).cloned().unwrap_or_default(),
-                open,
+                open: of_file.map(range).collect(),
             };
             all.push(of.write(&unit.file.name));
         }
@@ -387,9 +416,5 @@ impl Seat {
             all.push(of.write(name));
         }
         all
-    }
-
-    fn is_at_work(&self) -> bool {
-        self.now.is_some() || self.begin.own.is_some()
     }
 }

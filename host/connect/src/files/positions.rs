@@ -6,9 +6,9 @@
 //! kind 1, what a reader has of a file; named FILE@START, by the first range that the reader began:
 //!   reader:u32 of:u32 length:u64 modified:i64 limit:u64
 //!   ranges:varint { gap:varint length:varint }*          read as a whole, ascending, each behind the one before
-//!   open:u8 [ start:varint end:varint began:u8 at:varint ]  in work
-//! kind 2, the reader itself; named reader/INDEX:
-//!   reader:u32 of:u32 ended:u8
+//!   open:varint { start:varint end:varint began:u8 at:varint }*  in work, or taken over from others
+//! kind 2, the reader itself, and the last range that it has begun; named reader/INDEX:
+//!   reader:u32 of:u32 ended:u8 began:u8 [ length:varint file start:varint ]
 //! kind 3, a file with a reader of its own; named FILE:
 //!   reader:u32 of:u32 skip:varint positions:varint { length:varint name length:varint at }*
 //! ```
@@ -59,7 +59,17 @@ pub(super) struct OfFile {
     pub(super) limit: u64,
     /// What is read as a whole.
     pub(super) done: Ranges,
-    pub(super) open: Option<OpenRange>,
+    pub(super) open: Vec<OpenRange>,
+}
+
+/// How far a reader has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OfReader {
+    pub(super) owner: Owner,
+    /// Whether it has nothing more to read.
+    pub(super) ended: bool,
+    /// The last range that it has begun: file and start.
+    pub(super) high: Option<(String, u64)>,
 }
 
 /// A file that has a reader of its own.
@@ -76,8 +86,7 @@ pub(super) struct OfLane {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Place {
     File(String, OfFile),
-    /// A reader, and whether it has nothing more to read.
-    Reader(Owner, bool),
+    Reader(OfReader),
     Lane(String, OfLane),
 }
 
@@ -154,17 +163,35 @@ impl OfFile {
             put(&mut at, end - start);
             behind = end;
         }
-        at.push(u8::from(self.open.is_some()));
-        if let Some(open) = &self.open {
+        put(&mut at, self.open.len() as u64);
+        for open in &self.open {
             put(&mut at, open.start);
             put(&mut at, open.end);
             at.push(u8::from(open.at.is_some()));
             put(&mut at, open.at.unwrap_or(0));
         }
         let firsts = self.done.iter().map(|(start, _)| start);
-        let first = firsts.chain(self.open.map(|o| o.start)).min().unwrap_or(0);
+        let opens = self.open.iter().map(|o| o.start);
+        let first = firsts.chain(opens).min().unwrap_or(0);
         Position {
             split: format!("{file}@{first}"),
+            at,
+        }
+    }
+}
+
+impl OfReader {
+    /// The position of a reader itself.
+    pub(super) fn write(&self) -> Position {
+        let mut at = head(READER, self.owner);
+        at.push(u8::from(self.ended));
+        at.push(u8::from(self.high.is_some()));
+        if let Some((file, start)) = &self.high {
+            put_bytes(&mut at, file.as_bytes());
+            put(&mut at, *start);
+        }
+        Position {
+            split: format!("reader/{}", self.owner.reader),
             at,
         }
     }
@@ -209,16 +236,6 @@ pub(super) fn is_complete(of: &[OfFile]) -> bool {
 }
 
 impl Place {
-    /// The position of a reader itself.
-    pub(super) fn of_reader(owner: Owner, ended: bool) -> Position {
-        let mut at = head(READER, owner);
-        at.push(u8::from(ended));
-        Position {
-            split: format!("reader/{}", owner.reader),
-            at,
-        }
-    }
-
     /// Reads a position. Errors: `Corrupt`; `StateMismatch` for another version.
     pub(super) fn read(position: &Position) -> Result<Self> {
         let cut = || damaged(&position.split, "it is cut off");
@@ -253,7 +270,18 @@ fn take_place(split: &str, rest: &mut &[u8]) -> Option<Place> {
             let file = split.rsplit_once('@')?.0.to_owned();
             Some(Place::File(file, take_file(owner, rest)?))
         }
-        READER => Some(Place::Reader(owner, take::<1>(rest)? != [0])),
+        READER => {
+            let ended = take::<1>(rest)? != [0];
+            let high = match take::<1>(rest)? {
+                [0] => None,
+                _ => {
+                    let file = String::from_utf8(bytes(rest)?.to_vec()).ok()?;
+                    Some((file, number(rest)?))
+                }
+            };
+            let reader = OfReader { owner, ended, high };
+            Some(Place::Reader(reader))
+        }
         LANE => {
             let skip = number(rest)?;
             let count = number(rest)?;
@@ -290,15 +318,13 @@ fn take_file(owner: Owner, rest: &mut &[u8]) -> Option<OfFile> {
         }
         behind = end;
     }
-    let open = match take::<1>(rest)? {
-        [0] => None,
-        _ => {
-            let (start, end) = (number(rest)?, number(rest)?);
-            let began = take::<1>(rest)? != [0];
-            let at = Some(number(rest)?).filter(|_| began);
-            Some(OpenRange { start, end, at })
-        }
-    };
+    let mut open = Vec::new();
+    for _ in 0..number(rest)? {
+        let (start, end) = (number(rest)?, number(rest)?);
+        let began = take::<1>(rest)? != [0];
+        let at = Some(number(rest)?).filter(|_| began);
+        open.push(OpenRange { start, end, at });
+    }
     Some(OfFile {
         owner,
         stamp,
@@ -405,11 +431,11 @@ mod tests {
             },
             limit: u64::MAX,
             done,
-            open: Some(OpenRange {
+            open: vec![OpenRange {
                 start: 300,
                 end: u64::MAX,
                 at: Some(301),
-            }),
+            }],
         }
     }
 
@@ -430,12 +456,20 @@ mod tests {
             Place::read(&written).unwrap(),
             Place::File("a@b".into(), file)
         );
-        let reader = Place::of_reader(OWNER, true);
+        let reader = |high| OfReader {
+            owner: OWNER,
+            ended: true,
+            high,
+        };
+        let written = reader(Some(("f".into(), 300))).write();
         assert_eq!(
-            (reader.split.as_str(), hex(&reader.at).as_str()),
-            ("reader/1", "0102010000000300000001")
+            (written.split.as_str(), hex(&written.at).as_str()),
+            ("reader/1", "0102010000000300000001010166ac02")
         );
-        assert_eq!(Place::read(&reader).unwrap(), Place::Reader(OWNER, true));
+        let read = Place::read(&written).unwrap();
+        assert_eq!(read, Place::Reader(reader(Some(("f".into(), 300)))));
+        let reader = reader(None).write();
+        assert_eq!(hex(&reader.at), "010201000000030000000100");
         let lane = OfLane {
             owner: OWNER,
             skip: 200,
@@ -444,7 +478,7 @@ mod tests {
         let written = lane.write("f");
         assert_eq!(
             hex(&written.at),
-            "01030100000003000000c80101087265616465722f310b0102010000000300000001"
+            "01030100000003000000c80101087265616465722f310c010201000000030000000100"
         );
         assert_eq!(
             Place::read(&written).unwrap(),

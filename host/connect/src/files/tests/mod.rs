@@ -2,12 +2,14 @@
 
 mod bad_files;
 mod bad_input;
+mod committing;
 mod decode;
 mod merging;
 mod parquet;
 mod partitions;
 mod random;
 mod reading;
+mod replay;
 mod turns;
 mod writing;
 

@@ -27,7 +27,7 @@ use crate::{SinkRequest, SourceRequest};
 const PARQUET: (&str, &str) = ("format", "parquet");
 
 /// A file with these columns in row groups of so many rows.
-fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, group: usize) {
+pub(super) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, group: usize) {
     let rows = RecordBatch::try_from_iter(columns).unwrap();
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(group))
