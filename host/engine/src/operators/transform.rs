@@ -9,16 +9,20 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
 use pelton_model::graph::Transform;
-use pelton_model::schema::{Projection, Schema};
+use pelton_model::schema::{DataType, Field, Projection, Schema};
+use pelton_model::snapshot::{Entry, NO_GROUP, SectionKind, SectionSpec};
+use pelton_model::time::Monotonic;
 use pelton_model::watermark::Watermark;
-use pelton_model::{Error, Result};
+use pelton_model::{Error, ErrorCode, Result};
 
 use super::output::{From, assemble};
 use crate::function::{GOES_IDLE, NO_WATERMARK, Reply, Rows, Segment, SegmentSpec};
-use crate::operator::{Context, Operator, OperatorMetrics};
+use crate::operator::{Context, Operator, OperatorMetrics, Wakeup};
+use crate::snapshot::{Restored, SnapshotWriter, section};
 
 /// One function of a fused run.
 pub struct Member {
@@ -45,11 +49,16 @@ pub struct TransformOperator {
     generated: Option<Generated>,
 }
 
+/// The name of the section of what a generator has said.
+const GENERATED: &str = "generated";
+
 /// What a generator has said so far.
 #[derive(Debug)]
 struct Generated {
     watermark: Watermark,
     idle: bool,
+    /// It was idle at a checkpoint, and says so again once the watermark has gone out.
+    untold: bool,
 }
 
 impl TransformOperator {
@@ -133,6 +142,7 @@ impl TransformOperator {
             generated: generates.then_some(Generated {
                 watermark: Watermark::MIN,
                 idle: false,
+                untold: false,
             }),
         })
     }
@@ -239,6 +249,7 @@ impl Operator for TransformOperator {
             return Ok(Some(cx.watermark));
         };
         if cx.watermark == Watermark::MAX {
+            generated.untold = false;
             if std::mem::take(&mut generated.idle) {
                 cx.emit_element(0, Element::Active);
             }
@@ -248,6 +259,71 @@ impl Operator for TransformOperator {
             cx.emit_element(port, Element::Watermark(cx.watermark));
         }
         Ok(None)
+    }
+
+    fn next_wake(&self) -> Option<Wakeup> {
+        let untold = self.generated.as_ref().is_some_and(|g| g.untold);
+        untold.then_some(Wakeup::Monotonic(Monotonic::default()))
+    }
+
+    fn wake(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if let Some(generated) = &mut self.generated
+            && std::mem::take(&mut generated.untold)
+        {
+            cx.emit_element(0, Element::Idle);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        if let Some(generated) = &self.generated {
+            let fields = [
+                Field::new("watermark", DataType::I64),
+                Field::new("idle", DataType::Bool),
+            ];
+            let number = into.section(SectionSpec {
+                value: fields.to_vec(),
+                ..section(SectionKind::Watermark, GENERATED)
+            });
+            let mut value = (generated.watermark.0 ^ i64::MIN).to_be_bytes().to_vec();
+            value.push(u8::from(generated.idle));
+            let entry = Entry {
+                key: &[],
+                sub: &[],
+                value: &value,
+            };
+            into.put(number, NO_GROUP, entry);
+        }
+        Ok(())
+    }
+
+    /// Of several tasks that there were, the one that was behind counts, and idle is what all were.
+    fn restore(&mut self, from: &Restored<'_>, _cx: &mut Context<'_>) -> Result<()> {
+        let Some(generated) = &mut self.generated else {
+            return Ok(());
+        };
+        let mut found: Option<Generated> = None;
+        from.entries(
+            |s| s.kind == SectionKind::Watermark && s.name == GENERATED,
+            |_, _, entry| {
+                let one = Generated::read(entry.value)?;
+                found = Some(match found.take() {
+                    None => one,
+                    Some(other) => Generated {
+                        watermark: one.watermark.min(other.watermark),
+                        idle: one.idle && other.idle,
+                        untold: one.idle && other.idle,
+                    },
+                });
+                Ok(())
+            },
+        )?;
+        *generated = found.unwrap_or(Generated {
+            watermark: Watermark::MIN,
+            idle: false,
+            untold: false,
+        });
+        Ok(())
     }
 
     fn idle(&mut self, idle: bool, cx: &mut Context<'_>) -> Result<bool> {
@@ -269,6 +345,17 @@ impl TransformOperator {
 }
 
 impl Generated {
+    fn read(value: &[u8]) -> Result<Self> {
+        let (watermark, idle) = value.split_first_chunk().ok_or_else(|| {
+            Error::new(ErrorCode::Corrupt, "a watermark of a checkpoint is cut off")
+        })?;
+        Ok(Self {
+            watermark: Watermark(i64::from_be_bytes(*watermark) ^ i64::MIN),
+            idle: idle == [1],
+            untold: idle == [1],
+        })
+    }
+
     /// Emits rows, each followed by what its mark says. A watermark that does not rise is passed over; idleness ends
     /// with the next row that does not ask for it again. Returns how many watermarks went back.
     fn emit(&mut self, rows: &Batch, marks: &[i64], cx: &mut Context<'_>) -> u64 {
@@ -276,6 +363,7 @@ impl Generated {
         for (row, mark) in marks.iter().enumerate() {
             let goes_idle = *mark == GOES_IDLE;
             if self.idle && !goes_idle {
+                self.untold = false;
                 self.idle = false;
                 cx.emit(0, rows.slice(start, row - start));
                 cx.emit_element(0, Element::Active);

@@ -3,6 +3,7 @@
 
 use arrow_array::ArrayRef;
 use pelton_model::encoding::decode;
+use pelton_model::migrate::Migration;
 use pelton_model::schema::Field;
 use pelton_model::snapshot::{SectionKind, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
@@ -12,7 +13,8 @@ use super::EncodedRows;
 /// Reads entries of a section as those of a state that the job has.
 #[derive(Clone, Debug)]
 pub struct SectionReader {
-    old: SectionSpec,
+    new: SectionSpec,
+    migration: Migration,
 }
 
 impl SectionReader {
@@ -23,37 +25,58 @@ impl SectionReader {
             let what = format!("it was {}, and is {}", kind(old.kind), kind(new.kind));
             return Err(mismatch(old, &what));
         }
-        let parts = [
-            ("key", &old.key, &new.key),
-            ("map key", &old.sub, &new.sub),
-            ("value", &old.value, &new.value),
-        ];
+        let parts = [("key", &old.key, &new.key), ("map key", &old.sub, &new.sub)];
         for (part, old_fields, new_fields) in parts {
             if let Some(what) = difference(part, old_fields, new_fields) {
                 return Err(mismatch(old, &what));
             }
         }
-        Ok(Self { old: old.clone() })
+        let (migration, found) = Migration::between(old, new);
+        let gone = found.gone.first();
+        let gone = gone.map(|field| format!("its value has no field '{field}' any more"));
+        let fault = found.faults.first();
+        let fault = fault.map(|(field, why)| format!("field '{field}' of its value {why}"));
+        match fault.or(gone) {
+            Some(what) => Err(mismatch(old, &what)),
+            None => Ok(Self {
+                new: new.clone(),
+                migration,
+            }),
+        }
     }
 
     /// The columns of keys. Errors here and below: `Corrupt`.
     pub fn keys(&self, rows: &EncodedRows) -> Result<Vec<ArrayRef>> {
-        decode(&self.old.key, rows.iter())
+        decode(&self.new.key, rows.iter())
     }
 
     /// The columns of what stands below the keys.
     pub fn subs(&self, rows: &EncodedRows) -> Result<Vec<ArrayRef>> {
-        decode(&self.old.sub, rows.iter())
+        decode(&self.new.sub, rows.iter())
     }
 
-    /// The columns of values, which are without their stamps.
+    /// The columns of values that [`value`](Self::value) gave.
     pub fn values(&self, rows: &EncodedRows) -> Result<Vec<ArrayRef>> {
-        decode(&self.old.value, rows.iter())
+        decode(&self.new.value, rows.iter())
     }
 
-    /// The stamp of an entry's value, if it was written with one, and the value.
-    pub fn stamp<'a>(&self, value: &'a [u8]) -> Result<(Option<i64>, &'a [u8])> {
-        if !self.old.stamped {
+    /// An entry's value as the job has it now: its stamp, if values have one, and its encoding. One that had no stamp gets
+    /// that of `now`. `scratch` is for those that are rewritten.
+    pub fn value<'a>(
+        &self,
+        value: &'a [u8],
+        now: i64,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<(Option<i64>, &'a [u8])> {
+        let value = match self.migration.is_identity() {
+            true => value,
+            false => {
+                scratch.clear();
+                self.migration.apply(value, now, scratch)?;
+                scratch.as_slice()
+            }
+        };
+        if !self.new.stamped {
             return Ok((None, value));
         }
         let (stamp, value) = value.split_first_chunk().ok_or_else(|| {
@@ -117,6 +140,9 @@ fn mismatch(old: &SectionSpec, what: &str) -> Error {
 mod tests {
     use super::*;
     use crate::snapshot::keyed_section;
+    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
     use pelton_model::schema::DataType;
 
     #[test]
@@ -140,15 +166,47 @@ mod tests {
             SectionKind::Value,
             &[Field::new("n", DataType::String)],
         ));
-        assert!(text.contains("field 'n' of its value was"), "{text}");
-        let null = why(&section(SectionKind::Value, &[int.clone().nullable()]));
-        assert!(null.contains("or null"), "{null}");
+        assert!(text.contains("field 'n' of its value"), "{text}");
         let more = why(&section(
             SectionKind::Value,
-            &[int, Field::new("m", DataType::I64)],
+            &[int.clone(), Field::new("m", DataType::I64)],
         ));
-        assert!(more.contains("its value had no field 'm'"), "{more}");
+        assert!(more.contains("field 'm' of its value is new"), "{more}");
+        let mut key = old.clone();
+        key.key = vec![int.clone()];
+        let key = why(&key);
+        assert!(key.contains("field 'k' of its key is now 'n'"), "{key}");
         let less = why(&section(SectionKind::Value, &[]));
         assert!(less.contains("no field 'n' any more"), "{less}");
+    }
+
+    #[test]
+    fn values_are_rewritten_where_nothing_is_lost() {
+        let section = |value: &[Field], stamped| SectionSpec {
+            stamped,
+            ..keyed_section(SectionKind::Value, "seen", &[], &[], value)
+        };
+        let old = section(&[Field::new("n", DataType::I32)], false);
+        let new = [
+            Field::new("m", DataType::I64).nullable(),
+            Field::new("n", DataType::I64),
+        ];
+        let reader = SectionReader::new(&old, &section(&new, true)).unwrap();
+        let mut scratch = Vec::new();
+        let was = (7_i32 ^ i32::MIN).to_be_bytes();
+        let (stamp, row) = reader.value(&was, 40, &mut scratch).unwrap();
+        assert_eq!(stamp, Some(40));
+        let mut rows = EncodedRows::default();
+        rows.push(row);
+        let columns = reader.values(&rows).unwrap();
+        assert_eq!(columns[0].null_count(), 1);
+        assert_eq!(columns[1].as_primitive::<Int64Type>().values(), &[7]);
+        assert!(reader.value(&was[1..], 40, &mut Vec::new()).is_err());
+        let back = SectionReader::new(&section(&[], true), &section(&[], false)).unwrap();
+        let value = 40_i64.to_be_bytes();
+        assert_eq!(
+            back.value(&value, 0, &mut scratch).unwrap(),
+            (None, &[][..])
+        );
     }
 }

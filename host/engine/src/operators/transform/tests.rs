@@ -9,6 +9,9 @@ use pelton_model::time::{Monotonic, ProcessingTime};
 use super::*;
 use crate::function::*;
 use crate::operator::Outbox;
+use crate::snapshot::RestoreFrom;
+use crate::snapshot::memory::{MemorySnapshot, MemoryTask, checkpoint};
+use pelton_model::key::KeyGroupRange;
 
 /// Keeps rows and says what follows each: the row's own value.
 struct Marks;
@@ -173,4 +176,49 @@ fn watermarks_from_above_are_not_passed_on_but_for_the_last() {
         forward(&mut f),
         (Some(Watermark::MAX), vec!["Active".to_owned()])
     );
+}
+
+#[test]
+fn a_generator_goes_on_from_its_last_watermark_and_idleness() {
+    let of = |fixtures: &mut [Fixture]| {
+        let mut tasks = Vec::new();
+        for (index, f) in fixtures.iter_mut().enumerate() {
+            let (snapshot, mut writer) = MemorySnapshot::new();
+            writer.operator("g");
+            f.operator.snapshot(None, &mut writer).unwrap();
+            writer.finish();
+            tasks.push(MemoryTask {
+                index: index as u32,
+                key_groups: (0, 0),
+                operators: &["g"],
+                snapshot,
+            });
+        }
+        checkpoint(128, &tasks).unwrap()
+    };
+    let restored = |from: &RestoreFrom, task: u32, parallelism: u32| {
+        let mut f = Fixture::new();
+        let range = KeyGroupRange::of_task(task, parallelism, 128);
+        let from = from.operator("g", (task, parallelism), range);
+        assert!(f.with(|op, cx| op.restore(&from, cx)).is_empty());
+        let due = f.operator.next_wake().is_some();
+        let emitted = f.with(|op, cx| op.wake(cx));
+        assert_eq!(due, !emitted.is_empty());
+        assert!(f.operator.next_wake().is_none());
+        (f, emitted)
+    };
+    let (mut idle, mut busy) = (Fixture::new(), Fixture::new());
+    idle.rows(&[5, IDLE]);
+    busy.rows(&[9]);
+    let from = of(&mut [idle, busy]);
+    let (mut f, emitted) = restored(&from, 0, 2);
+    assert_eq!(emitted, ["Idle"]);
+    assert_eq!(f.rows(&[3]), ["Active", "3"], "it does not go back");
+    let (mut f, emitted) = restored(&from, 1, 2);
+    assert!(emitted.is_empty());
+    assert_eq!(f.rows(&[8]), ["8"]);
+    assert_eq!(f.rows(&[10]), ["10", "watermark 10"]);
+    let (mut f, emitted) = restored(&from, 0, 1);
+    assert!(emitted.is_empty(), "one of them was not idle");
+    assert_eq!(f.rows(&[5, 6]).join(" "), "5 6 watermark 6");
 }

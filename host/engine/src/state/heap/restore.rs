@@ -1,13 +1,12 @@
 //! State in memory, from the sections of a checkpoint.
 
-use arrow_array::ArrayRef;
 use pelton_model::snapshot::SectionSpec;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::{HeapState, Store};
 use crate::function::Slots;
 use crate::snapshot::Restored;
-use crate::state::{EncodedRows, Expiry, RowSet, SectionReader, section_of};
+use crate::state::{EncodedRows, RowSet, SectionReader, section_of};
 
 /// Entries that are taken at once.
 const ENTRIES: usize = 4096;
@@ -19,7 +18,8 @@ struct Batch {
     keys: EncodedRows,
     subs: EncodedRows,
     values: EncodedRows,
-    stamps: Vec<Option<i64>>,
+    /// 0 where values have none.
+    stamps: Vec<i64>,
 }
 
 impl HeapState {
@@ -39,6 +39,7 @@ impl HeapState {
         let names: Vec<String> = self.specs.iter().map(|s| s.name.clone()).collect();
         let mine = |s: &SectionSpec| s.kind.is_state() && names.contains(&s.name);
         let mut batch = Batch::default();
+        let mut scratch = Vec::new();
         from.entries(mine, |section, _, entry| {
             let same = names.get(batch.state) == Some(&section.name);
             if !same || batch.stamps.len() >= ENTRIES {
@@ -47,11 +48,15 @@ impl HeapState {
                 batch.state = number.unwrap_or_default();
             }
             let reader = readers.get(batch.state).and_then(Option::as_ref);
-            let (stamp, value) = reader.ok_or_else(unknown)?.stamp(entry.value)?;
+            // What had no stamp counts from now on.
+            let now = self.states.get_mut(batch.state).and_then(Store::expiry);
+            let now = now.map_or(0, |e| e.stamp());
+            let reader = reader.ok_or_else(unknown)?;
+            let (stamp, value) = reader.value(entry.value, now, &mut scratch)?;
             batch.keys.push(entry.key);
             batch.subs.push(entry.sub);
             batch.values.push(value);
-            batch.stamps.push(stamp);
+            batch.stamps.push(stamp.unwrap_or_default());
             Ok(())
         })?;
         self.add(&mut batch, &readers)
@@ -80,35 +85,31 @@ impl HeapState {
         }
         let reader = readers.get(batch.state).and_then(Option::as_ref);
         let reader = reader.ok_or_else(unknown)?;
-        let full = |columns: Vec<ArrayRef>| Slots {
-            rows,
-            present: None,
-            columns,
-        };
         let mut slots = Vec::new();
         let keys = reader.keys(&batch.keys)?;
         self.index.locate(&keys, RowSet::First(rows), &mut slots)?;
-        let values = full(reader.values(&batch.values)?);
+        // Also where the bytes are kept as they are: nothing damaged comes in.
+        let values = Slots {
+            rows,
+            present: None,
+            columns: reader.values(&batch.values)?,
+        };
         let store = self.states.get_mut(batch.state).ok_or_else(unknown)?;
-        // What had no stamp counts from now on.
-        let now = store.expiry().map_or(0, |e| Expiry::stamp(e));
-        let stamps: Vec<i64> = batch.stamps.iter().map(|s| s.unwrap_or(now)).collect();
+        let stamps = batch.stamps.iter().copied();
         match store {
             Store::Values(v) => {
                 v.values.put(&slots, &values)?;
                 v.set_stamps(slots.iter().zip(stamps));
             }
             Store::Lists(l) => {
-                let rows = EncodedRows::new(l.fields(), &values)?;
-                for ((slot, row), stamp) in slots.iter().zip(rows.iter()).zip(stamps) {
+                for ((slot, row), stamp) in slots.iter().zip(batch.values.iter()).zip(stamps) {
                     l.push_stamped(*slot, row, stamp);
                 }
             }
             Store::Maps(m) => {
-                let rows = EncodedRows::new(m.fields(), &values)?;
-                let subs = m.keys(&full(reader.subs(&batch.subs)?))?;
+                reader.subs(&batch.subs)?;
                 let mut scratch = Vec::new();
-                let entries = subs.iter().zip(rows.iter());
+                let entries = batch.subs.iter().zip(batch.values.iter());
                 for ((slot, entry), stamp) in slots.iter().zip(entries).zip(stamps) {
                     m.put_stamped(*slot, entry, stamp, &mut scratch);
                 }

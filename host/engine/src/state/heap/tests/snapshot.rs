@@ -251,7 +251,7 @@ fn state_of_another_type_is_refused() {
     end(&mut s, writer);
     let from = of_tasks(vec![snapshot]);
     let mut other = specs(None);
-    other[VALUE as usize].schema = Schema::new(vec![Field::new("n", DataType::I32)]);
+    other[VALUE as usize].schema = Schema::new(vec![Field::new("n", DataType::String)]);
     let mut other = HeapState::new(vec![Field::new("k", DataType::I64)], &other, 128);
     let all = KeyGroupRange { start: 0, end: 128 };
     let error = other
