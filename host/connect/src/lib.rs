@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use pelton_engine::connector::{Sink, Source};
+use pelton_engine::connector::{Delivery, Sink, Source};
 use pelton_model::limits::Limits;
 use pelton_model::schema::Schema;
 use pelton_model::{Error, ErrorCode, Result};
@@ -19,6 +19,8 @@ pub mod blackhole;
 pub mod files;
 #[cfg(feature = "generator")]
 pub mod generator;
+#[cfg(feature = "journal")]
+pub mod journal;
 #[cfg_attr(
     not(all(feature = "files", feature = "generator")),
     allow(dead_code, reason = "each connector uses its part")
@@ -26,12 +28,13 @@ pub mod generator;
 mod options;
 #[cfg(feature = "print")]
 pub mod print;
-#[cfg(any(feature = "files", feature = "print"))]
+#[cfg(any(feature = "files", feature = "journal", feature = "print"))]
 #[cfg_attr(
-    not(all(feature = "files", feature = "print")),
+    not(all(feature = "files", feature = "journal", feature = "print")),
     allow(dead_code, reason = "each connector uses its part")
 )]
 mod text;
+pub mod write_ahead;
 
 /// The options of a connector, as the job graph has them.
 pub type OptionMap = BTreeMap<String, String>;
@@ -88,11 +91,14 @@ struct Connector {
 
 struct SourceSide {
     check: fn(&OptionMap, &Schema) -> Result<()>,
+    /// Whether rows can be read again from a position.
+    replays: bool,
     open: fn(&SourceRequest<'_>) -> Result<Arc<dyn Source>>,
 }
 
 struct SinkSide {
     check: fn(&OptionMap, &Schema) -> Result<()>,
+    delivery: fn(&OptionMap) -> Result<Delivery>,
     open: fn(&SinkRequest<'_>) -> Result<Arc<dyn Sink>>,
 }
 
@@ -103,6 +109,7 @@ const CONNECTORS: &[Connector] = &[
         source: None,
         sink: Some(SinkSide {
             check: blackhole::check_sink,
+            delivery: blackhole::delivery,
             open: blackhole::open_sink,
         }),
     },
@@ -111,10 +118,12 @@ const CONNECTORS: &[Connector] = &[
         name: "files",
         source: Some(SourceSide {
             check: files::check_source,
+            replays: true,
             open: files::open_source,
         }),
         sink: Some(SinkSide {
             check: files::check_sink,
+            delivery: files::delivery,
             open: files::open_sink,
         }),
     },
@@ -123,9 +132,20 @@ const CONNECTORS: &[Connector] = &[
         name: "generator",
         source: Some(SourceSide {
             check: generator::check_source,
+            replays: true,
             open: generator::open_source,
         }),
         sink: None,
+    },
+    #[cfg(feature = "journal")]
+    Connector {
+        name: "journal",
+        source: None,
+        sink: Some(SinkSide {
+            check: journal::check_sink,
+            delivery: journal::delivery,
+            open: journal::open_sink,
+        }),
     },
     #[cfg(feature = "print")]
     Connector {
@@ -133,6 +153,7 @@ const CONNECTORS: &[Connector] = &[
         source: None,
         sink: Some(SinkSide {
             check: print::check_sink,
+            delivery: print::delivery,
             open: print::open_sink,
         }),
     },
@@ -158,6 +179,32 @@ pub fn check_source(connector: &str, options: &OptionMap, declared: &Schema) -> 
 /// that an option does not take, rows that the connector cannot write.
 pub fn check_sink(connector: &str, options: &OptionMap, schema: &Schema) -> Result<()> {
     (find("sink", connector, |c| c.sink.as_ref())?.check)(options, schema)
+}
+
+/// What a connector promises after a crash, in the roles that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Guarantees {
+    /// As a source: whether rows can be read again from a position.
+    pub replays: Option<bool>,
+    /// As a sink: what happens to rows that come again.
+    pub delivery: Option<Delivery>,
+}
+
+/// What a connector with these options would promise, without touching the outside. Errors: an unknown connector; an
+/// option on which it depends, and that is not valid.
+pub fn guarantees(connector: &str, options: &OptionMap) -> Result<Guarantees> {
+    let Some(found) = CONNECTORS.iter().find(|c| c.name == connector) else {
+        let names: Vec<&str> = CONNECTORS.iter().map(|c| c.name).collect();
+        let nearest = options::did_you_mean(connector, &names);
+        let message = format!("there is no connector '{connector}'{nearest}");
+        return Err(Error::new(ErrorCode::UnknownConnector, message)
+            .help(format!("there are: {}", names.join(", "))));
+    };
+    let delivery = found.sink.as_ref().map(|sink| (sink.delivery)(options));
+    Ok(Guarantees {
+        replays: found.source.as_ref().map(|source| source.replays),
+        delivery: delivery.transpose()?,
+    })
 }
 
 fn find<T>(
@@ -209,7 +256,26 @@ mod tests {
         assert_eq!(e.to_string(), "connector 'generator' cannot be a sink");
         assert_eq!(
             e.help_text(),
-            Some("as a sink there are: blackhole, files, print")
+            Some("as a sink there are: blackhole, files, journal, print")
         );
+    }
+
+    #[test]
+    fn guarantees_are_known_without_opening_anything() {
+        let options = |mode: &str| OptionMap::from([("mode".to_owned(), mode.to_owned())]);
+        let of = |connector: &str, options: &OptionMap| {
+            let found = guarantees(connector, options).unwrap();
+            (found.replays, found.delivery)
+        };
+        let none = OptionMap::new();
+        assert_eq!(of("generator", &none), (Some(true), None));
+        let files = (Some(true), Some(Delivery::Committed));
+        assert_eq!(of("files", &none), files);
+        assert_eq!(of("print", &none), (None, Some(Delivery::AtLeastOnce)));
+        assert_eq!(of("blackhole", &none), (None, Some(Delivery::Committed)));
+        let upsert = of("journal", &options("upsert"));
+        assert_eq!(upsert, (None, Some(Delivery::Idempotent)));
+        let e = guarantees("file", &none).unwrap_err();
+        assert!(e.to_string().contains("did you mean 'files'?"), "{e}");
     }
 }

@@ -13,6 +13,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, StructArray};
 use arrow_schema::{DataType, TimeUnit};
+use pelton_model::batch::RowKind;
 use pelton_model::time::civil;
 
 /// How a timestamp is written.
@@ -112,6 +113,34 @@ pub(crate) fn write_json_row<'a>(
         write_json_value(out, column.as_ref(), row, times);
     }
     out.push(b'}');
+}
+
+/// The same, with the kind of a row of a changelog in front, as the field `op`.
+pub(crate) fn write_json_change<'a>(
+    out: &mut Vec<u8>,
+    op: Option<&str>,
+    names: impl IntoIterator<Item = &'a str>,
+    columns: &[ArrayRef],
+    row: usize,
+    times: TimeFormat,
+) {
+    let start = out.len();
+    write_json_row(out, names, columns, row, times);
+    if let Some(op) = op {
+        let comma = if columns.is_empty() { "" } else { "," };
+        let field = format!("{{\"op\":\"{op}\"{comma}");
+        out.splice(start..=start, field.bytes());
+    }
+}
+
+/// The word of a row's kind.
+pub(crate) fn kind_word(kind: u8) -> &'static str {
+    match kind {
+        k if k == RowKind::UpdateBefore as u8 => "-U",
+        k if k == RowKind::UpdateAfter as u8 => "+U",
+        k if k == RowKind::Delete as u8 => "-D",
+        _ => "+I",
+    }
 }
 
 /// A value as JSON.

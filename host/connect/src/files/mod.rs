@@ -59,7 +59,7 @@ use self::reader::{FilesSource, Format, Shared};
 use crate::options::Options;
 use crate::{OptionMap, SourceRequest};
 
-pub(crate) use self::sink::{check_sink, open_sink};
+pub(crate) use self::sink::{check_sink, delivery, open_sink};
 
 /// Bytes of a chunk.
 const CHUNK_BYTES: u64 = 8 << 20;

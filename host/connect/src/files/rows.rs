@@ -3,10 +3,12 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
-use pelton_model::batch::RowKind;
 
 use super::Kind;
-use crate::text::{TimeFormat, write_csv_text, write_csv_value, write_json_text, write_json_value};
+use crate::text::{
+    TimeFormat, kind_word as word, write_csv_text, write_csv_value, write_json_text,
+    write_json_value,
+};
 
 /// How rows are written as lines.
 #[derive(Clone, Debug)]
@@ -78,15 +80,5 @@ impl Lines {
             write_json_value(out, column.as_ref(), row, self.times);
         }
         out.push(b'}');
-    }
-}
-
-/// The word of a row's kind.
-pub(super) fn word(kind: u8) -> &'static str {
-    match kind {
-        k if k == RowKind::UpdateBefore as u8 => "-U",
-        k if k == RowKind::UpdateAfter as u8 => "+U",
-        k if k == RowKind::Delete as u8 => "-D",
-        _ => "+I",
     }
 }

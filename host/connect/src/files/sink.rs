@@ -38,11 +38,11 @@ use super::commit::{self, sync_folders};
 use super::parquet::Layout;
 use super::part::{Encoding, Hidden, unwritable};
 use super::partition::Partitions;
-use super::rows::{Lines, word};
+use super::rows::Lines;
 use super::writer::Writer;
 use super::{Kind, kind, refuse_of};
 use crate::options::Options;
-use crate::text::TimeFormat;
+use crate::text::{TimeFormat, kind_word as word};
 use crate::{OptionMap, SinkRequest};
 
 const ROLL_BYTES: u64 = 128 << 20;
@@ -65,6 +65,10 @@ const SINK_OPTIONS: [&str; 11] = [
 /// Whether the options make a sink for rows of `schema`.
 pub(crate) fn check_sink(options: &OptionMap, schema: &Schema) -> Result<()> {
     Plan::new(options, schema, false).map(|_| ())
+}
+
+pub(crate) fn delivery(_options: &OptionMap) -> Result<Delivery> {
+    Ok(Delivery::Committed)
 }
 
 /// Makes the folder. Errors: as [`check_sink`]; `OutputFailed` for a folder that can't be made or holds output already.

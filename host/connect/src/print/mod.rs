@@ -9,12 +9,12 @@ use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 
 use pelton_engine::connector::{Delivery, Sink, SinkWriter};
-use pelton_model::batch::{Batch, RowKind};
+use pelton_model::batch::Batch;
 use pelton_model::schema::Schema;
 use pelton_model::{Error, ErrorCode, Result};
 
 use crate::options::Options;
-use crate::text::{TimeFormat, write_json_row, write_text_value};
+use crate::text::{TimeFormat, kind_word, write_json_change, write_text_value};
 use crate::{OptionMap, Output, SinkRequest};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +45,10 @@ fn parse(options: &OptionMap) -> Result<Settings> {
 
 pub(crate) fn check_sink(options: &OptionMap, _schema: &Schema) -> Result<()> {
     parse(options).map(|_| ())
+}
+
+pub(crate) fn delivery(_options: &OptionMap) -> Result<Delivery> {
+    Ok(Delivery::AtLeastOnce)
 }
 
 pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
@@ -107,17 +111,11 @@ impl Writer {
         let op = batch
             .kinds()
             .and_then(|k| k.get(row))
-            .map(|k| kind_name(*k));
+            .map(|k| kind_word(*k));
         let names = self.names.iter().map(String::as_str);
         match self.settings.format {
             Format::Json => {
-                let start = out.len();
-                write_json_row(out, names, batch.columns(), row, times);
-                if let Some(op) = op {
-                    let comma = if batch.columns().is_empty() { "" } else { "," };
-                    let field = format!("{{\"op\":\"{op}\"{comma}");
-                    out.splice(start..=start, field.bytes());
-                }
+                write_json_change(out, op, names, batch.columns(), row, times);
             }
             Format::Text => {
                 if let Some(op) = op {
@@ -162,18 +160,6 @@ impl SinkWriter for Writer {
 
     fn finish(&mut self) -> Result<()> {
         self.flush()
-    }
-}
-
-fn kind_name(kind: u8) -> &'static str {
-    const UPDATE_BEFORE: u8 = RowKind::UpdateBefore as u8;
-    const UPDATE_AFTER: u8 = RowKind::UpdateAfter as u8;
-    const DELETE: u8 = RowKind::Delete as u8;
-    match kind {
-        UPDATE_BEFORE => "-U",
-        UPDATE_AFTER => "+U",
-        DELETE => "-D",
-        _ => "+I",
     }
 }
 

@@ -13,7 +13,7 @@ use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSc
 use pelton_model::batch::Batch;
 use pelton_model::schema::Schema;
 
-use super::super::rows::word;
+use crate::text::kind_word as word;
 
 /// The most rows of a row group: the unit that a reading task takes.
 const GROUP_ROWS: usize = 1 << 20;

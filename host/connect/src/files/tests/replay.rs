@@ -99,6 +99,9 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Its name and content.
+type File = (&'static str, Vec<u8>);
+
 /// Files of a format, and how to read them.
 fn reading(format: &str) -> (tempfile::TempDir, Reading) {
     let lines = |from: usize, to: usize, line: &dyn Fn(usize) -> String| -> Vec<u8> {
@@ -109,7 +112,7 @@ fn reading(format: &str) -> (tempfile::TempDir, Reading) {
         4 => "\n".to_owned(),
         _ => format!("{{\"n\":{n}}}\n"),
     };
-    let (files, options, declared): (Vec<(&str, Vec<u8>)>, Vec<(&str, &str)>, _) = match format {
+    let (files, options, declared): (Vec<File>, Vec<_>, _) = match format {
         "text" => {
             let mut last = lines(50, 80, &text);
             last.pop();
@@ -136,7 +139,7 @@ fn reading(format: &str) -> (tempfile::TempDir, Reading) {
         ),
         "csv" | "multiline" => {
             let multiline = format == "multiline";
-            let line = move |n: usize| match multiline && n % 3 == 0 {
+            let line = move |n: usize| match multiline && n.is_multiple_of(3) {
                 true => format!("\"a\n\n{n}\",{n}\n"),
                 false => format!("b,{n}\n"),
             };
