@@ -5,7 +5,8 @@
 //! (a task that has ended counts with its last record); *put* into the log, one at a time, create-only; with that it is
 //! *complete*: all earlier ones that are under way are given up, sinks *commit* what it has, tasks hear of it, and the
 //! oldest beyond those that are kept are deleted. What is uncertain is kept: a put that nobody knows the end of keeps its
-//! objects until another entry stands under its number.
+//! objects until another entry stands under its number. (A put that arrives after even that entry was deleted leaves one
+//! whose objects are gone. It is never the newest, and goes with the oldest of the next start.)
 
 mod coordinator;
 mod files;

@@ -2,6 +2,7 @@
 //! whatever happens.
 
 use super::*;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 struct Dice(u64);
@@ -56,6 +57,10 @@ struct World {
     todo: Vec<Todo>,
     /// None: a start.
     log: BTreeMap<u64, Option<Arc<Metadata>>>,
+    /// Numbers that were ever taken, and those that a put took after the entry that had them was deleted: what such an
+    /// entry refers to may be gone, but it is never the newest.
+    taken: BTreeSet<u64>,
+    stray: BTreeSet<u64>,
     objects: BTreeSet<String>,
     created: BTreeSet<u64>,
     aborted: BTreeSet<u64>,
@@ -97,6 +102,8 @@ impl World {
             tasks: (0..TASKS).map(|_| Task::default()).collect(),
             todo: vec![],
             log: BTreeMap::from([(1, None)]),
+            taken: BTreeSet::new(),
+            stray: BTreeSet::new(),
             objects: BTreeSet::new(),
             created: BTreeSet::new(),
             aborted: BTreeSet::new(),
@@ -128,22 +135,7 @@ impl World {
     fn act(&mut self, action: Action) {
         assert!(!self.fenced, "nothing after another has taken over");
         match action {
-            Action::Trigger { barrier, tasks } => {
-                assert!(!tasks.is_empty() && tasks.iter().all(|t| t.chain.0 % 2 == 0));
-                assert!(barrier.checkpoint.0 > self.last_id, "ids ascend");
-                self.last_id = barrier.checkpoint.0;
-                for task in self.tasks.iter_mut().filter(|t| !t.ended) {
-                    task.barriers.push_back(barrier);
-                }
-                let running = self.tasks.iter().filter(|t| !t.ended);
-                let under_way = running.map(|t| t.barriers.iter());
-                let open = under_way.flatten().filter(|b| {
-                    let id = b.checkpoint.0;
-                    !b.last && !self.aborted.contains(&id) && !self.created.contains(&id)
-                });
-                let open: BTreeSet<_> = open.map(|b| b.checkpoint).collect();
-                assert!(open.len() <= self.settings.max_concurrent as usize);
-            }
+            Action::Trigger { barrier, tasks } => self.triggered(barrier, &tasks),
             Action::Store {
                 number, metadata, ..
             } => {
@@ -198,6 +190,23 @@ impl World {
         }
     }
 
+    fn triggered(&mut self, barrier: Barrier, tasks: &[TaskId]) {
+        assert!(!tasks.is_empty() && tasks.iter().all(|t| t.chain.0 % 2 == 0));
+        assert!(barrier.checkpoint.0 > self.last_id, "ids ascend");
+        self.last_id = barrier.checkpoint.0;
+        for task in self.tasks.iter_mut().filter(|t| !t.ended) {
+            task.barriers.push_back(barrier);
+        }
+        let running = self.tasks.iter().filter(|t| !t.ended);
+        let under_way = running.map(|t| t.barriers.iter());
+        let open = under_way.flatten().filter(|b| {
+            let id = b.checkpoint.0;
+            !b.last && !self.aborted.contains(&id) && !self.created.contains(&id)
+        });
+        let open: BTreeSet<_> = open.map(|b| b.checkpoint).collect();
+        assert!(open.len() <= self.settings.max_concurrent as usize);
+    }
+
     /// Each part is of the barrier itself, or the last of a task that never began it.
     fn check_parts(&self, metadata: &Metadata) {
         assert_eq!(metadata.tasks.len(), TASKS as usize);
@@ -216,7 +225,10 @@ impl World {
 
     /// What is in the log can be restored: all of it, at any moment.
     fn check_log(&self) {
-        for metadata in self.log.values().flatten() {
+        let newest = self.log.keys().last();
+        assert!(newest.is_none_or(|n| !self.stray.contains(n)));
+        let sound = self.log.iter().filter(|(n, _)| !self.stray.contains(n));
+        for metadata in sound.filter_map(|(_, entry)| entry.as_ref()) {
             for file in metadata.objects() {
                 let name = file.name.as_ref().unwrap();
                 assert!(self.objects.contains(name), "{name} of {}", metadata.id);
@@ -357,7 +369,12 @@ impl World {
             }
             Todo::Put(number, metadata) => self.put(number, metadata),
             Todo::LatePut(number, metadata) => {
-                self.log.entry(number).or_insert(Some(metadata));
+                if let Entry::Vacant(entry) = self.log.entry(number) {
+                    entry.insert(Some(metadata));
+                    if !self.taken.insert(number) {
+                        self.stray.insert(number);
+                    }
+                }
             }
             Todo::Completed(id) => {
                 for task in &mut self.tasks {
@@ -384,6 +401,7 @@ impl World {
         let outcome = match self.log.get(&number) {
             None => {
                 self.created.insert(id);
+                self.taken.insert(number);
                 self.log.insert(number, Some(metadata));
                 StoreOutcome::Created
             }
@@ -407,6 +425,7 @@ impl World {
         self.asked.clear();
         self.term = self.log.keys().last().unwrap() + 1;
         self.log.insert(self.term, None);
+        self.taken.insert(self.term);
         let done = late.into_iter().filter(|t| matches!(t, Todo::Delete(_)));
         self.todo = done.collect();
         let previous = self.log.iter().filter_map(|(number, entry)| {
@@ -501,7 +520,8 @@ impl World {
                     let last = self.log.values().flatten().last();
                     assert!(last.unwrap().finished);
                 }
-                let kept = self.log.values().flatten().count();
+                let all = self.log.values().flatten().count();
+                let kept = all - self.stray.len().min(all);
                 assert!(kept <= self.settings.retained as usize, "{kept} are kept");
                 return over;
             }
