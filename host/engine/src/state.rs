@@ -145,6 +145,12 @@ pub trait KeyedState: Send {
     /// The keys with the most bytes, as text, with their bytes, the most first: for a message.
     fn largest(&mut self, count: usize) -> Result<Vec<(String, u64)>>;
 
+    /// Bytes that whoever keeps a part of the state in memory, and the rest here, may hold there. None: all is in memory
+    /// here too, so that nothing is won.
+    fn room(&self) -> Option<u64> {
+        None
+    }
+
     /// Keys held in memory.
     fn len(&self) -> usize;
 

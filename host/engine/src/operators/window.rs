@@ -56,7 +56,7 @@ pub fn operator_of_task(
         Box::new(operator.of_task(groups))
     } else {
         let operator = WindowOperator::new(spec, name, input, declared)?;
-        Box::new(operator.of_task(place.task, groups))
+        Box::new(operator.of_task(place.task, groups).with_room(place)?)
     })
 }
 

@@ -10,7 +10,7 @@ mod encoded;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{ArrayRef, Int64Array, PrimitiveArray};
 use pelton_model::encoding::decode;
-use pelton_model::key::plain_i64;
+use pelton_model::key::{encode_key, hash_bytes, plain_i64};
 use pelton_model::schema::{DataType, Field};
 use pelton_model::{Error, Result};
 
@@ -137,19 +137,43 @@ impl KeyIndex {
     }
 
     /// The slot of one row's key, if it is there.
-    pub fn find(&mut self, columns: &[ArrayRef], row: u32) -> Result<Option<u32>> {
-        match &mut self.table {
+    pub fn find(&self, columns: &[ArrayRef], row: u32) -> Result<Option<u32>> {
+        let mut found = Vec::with_capacity(1);
+        self.seek(columns, RowSet::These(&[row]), &mut found)?;
+        Ok(found.first().copied().flatten())
+    }
+
+    /// The slot of each row's key, where it is there.
+    pub fn seek(
+        &self,
+        columns: &[ArrayRef],
+        rows: RowSet<'_>,
+        found: &mut Vec<Option<u32>>,
+    ) -> Result<()> {
+        found.clear();
+        let mut one: Box<dyn FnMut(usize) -> Result<()>> = match &self.table {
             Table::Integers(t) => {
-                let key = *integers(&self.fields, columns)?
-                    .get(row as usize)
-                    .ok_or_else(short)?;
-                let (_, found) = t.find(key, spread(key) & t.mask);
-                Ok((!found.is_none()).then_some(found.slot))
+                let keys = integers(&self.fields, columns)?;
+                Box::new(move |row| {
+                    let key = *keys.get(row).ok_or_else(short)?;
+                    let (_, entry) = t.find(key, spread(key) & t.mask);
+                    found.push((!entry.is_none()).then_some(entry.slot));
+                    Ok(())
+                })
             }
             Table::Encoded(t) => {
-                t.encode(&self.fields, columns, RowSet::These(&[row]))?;
-                Ok(t.find_one())
+                let mut key = Vec::new();
+                Box::new(move |row| {
+                    key.clear();
+                    encode_key(&self.fields, columns, row, &mut key)?;
+                    found.push(t.find(&key, hash_bytes(&key)));
+                    Ok(())
+                })
             }
+        };
+        match rows {
+            RowSet::First(n) => (0..n).try_for_each(one),
+            RowSet::These(rows) => rows.iter().try_for_each(|r| one(*r as usize)),
         }
     }
 

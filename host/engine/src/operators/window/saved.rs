@@ -88,6 +88,32 @@ impl Codec {
         encoded: impl Iterator<Item = &'a [u8]>,
     ) -> Result<()> {
         let columns = decode(&self.fields(), encoded)?;
+        self.load_columns(values, slots, total, columns)
+    }
+
+    /// The columns of slots' accumulators. Errors: as [`encode`](Self::encode).
+    pub(super) fn columns(&self, values: &Values, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        if let Values::User(store) = values {
+            return Ok(store.gather(slots)?.columns);
+        }
+        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
+        self.encode(values, slots, |_, row| {
+            bytes.extend_from_slice(row);
+            ends.push(bytes.len());
+        })?;
+        let rows = ends.iter().zip(ends.iter().skip(1));
+        let rows = rows.map(|(start, end)| bytes.get(*start..*end).unwrap_or_default());
+        decode(&self.fields(), rows)
+    }
+
+    /// Puts what [`columns`](Self::columns) gave under slots that have nothing; `total` is above all slots.
+    pub(super) fn load_columns(
+        &self,
+        values: &mut Values,
+        slots: &[u32],
+        total: usize,
+        columns: Vec<ArrayRef>,
+    ) -> Result<()> {
         match (self, values) {
             (Self::Native(wanted), Values::Native(accs)) => {
                 let mut columns = columns.into_iter();
@@ -271,6 +297,9 @@ impl Kept {
     }
 }
 
+/// The keyed state that has what does not fit in memory: below a slice stands the key.
+pub(super) const SPILLED: &str = "spilled";
+
 /// Before the accumulator of a pane: where the key stood, and where among the keys of the window that moves on.
 pub(super) fn pane_fields(placed: bool) -> Vec<Field> {
     let mut fields = vec![Field::new("order", DataType::U32)];
@@ -285,6 +314,8 @@ pub(super) fn pane_fields(placed: bool) -> Vec<Field> {
 pub(super) struct Read {
     bytes: Vec<u8>,
     entries: Vec<Span>,
+    /// What counts where there is nothing else under a key: where it begins, the accumulator does, and both end.
+    older: Vec<[usize; 3]>,
 }
 
 #[derive(Clone, Copy)]
@@ -304,16 +335,22 @@ impl Read {
             true => Some(u32::from_be_bytes(take(&mut value)?)),
             false => None,
         };
+        let at = self.keep(entry.key, value);
+        self.entries.push(Span { order, place, at });
+        Ok(())
+    }
+
+    fn push_older(&mut self, key: &[u8], value: &[u8]) {
+        let at = self.keep(key, value);
+        self.older.push(at);
+    }
+
+    fn keep(&mut self, key: &[u8], value: &[u8]) -> [usize; 3] {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(entry.key);
+        self.bytes.extend_from_slice(key);
         let middle = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.entries.push(Span {
-            order,
-            place,
-            at: [start, middle, self.bytes.len()],
-        });
-        Ok(())
+        [start, middle, self.bytes.len()]
     }
 
     /// Fills a pane that is empty, and says where its keys stood among those of the window that moves on; nothing where
@@ -338,29 +375,65 @@ impl Read {
         if pane.index.slots() != self.entries.len() {
             return Err(cut_off());
         }
+        let mut found = Vec::new();
+        for chunk in self.older.chunks(CHUNK) {
+            let keys = decode(key, chunk.iter().map(|at| bytes(at[0], at[1])))?;
+            let rows = RowSet::First(chunk.len());
+            pane.index.seek(&keys, rows, &mut found)?;
+            let new = (0u32..).zip(&found).filter(|(_, f)| f.is_none());
+            let new: Vec<u32> = new.map(|(row, _)| row).collect();
+            pane.index.locate(&keys, RowSet::These(&new), &mut slots)?;
+            let encoded = new.iter().filter_map(|row| chunk.get(*row as usize));
+            let encoded = encoded.map(|at| bytes(at[1], at[2]));
+            codec.load(&mut pane.values, &slots, pane.index.slots(), encoded)?;
+        }
         let places: Option<Vec<u32>> = self.entries.iter().map(|e| e.place).collect();
-        Ok(places.unwrap_or_default())
+        Ok(places.filter(|_| self.older.is_empty()).unwrap_or_default())
     }
 }
 
-/// The panes of a section, by their bounds.
+/// The panes of a section, by their bounds. Errors: `StateMismatch`, `Corrupt`.
 pub(super) fn read_panes(
     from: &Restored<'_>,
     form: &Form,
     name: &str,
-    placed: bool,
 ) -> Result<BTreeMap<(i64, i64), Read>> {
     let mut panes: BTreeMap<(i64, i64), Read> = BTreeMap::new();
-    let first = pane_fields(placed);
     let wanted = |s: &SectionSpec| s.kind == SectionKind::Windows && s.name == name;
+    // Whether keys have places depends on what was shared in memory.
+    let placed = |s: &SectionSpec| s.value.starts_with(&pane_fields(true));
     for section in from.sections().into_iter().filter(|s| wanted(s)) {
-        form.check(section, &first)?;
+        form.check(section, &pane_fields(placed(section)))?;
     }
-    from.entries(wanted, |_, _, entry| {
+    from.entries(wanted, |section, _, entry| {
         let pane = panes.entry(read_bounds(entry.sub)?).or_default();
-        pane.push(entry, placed)
+        pane.push(entry, placed(section))
     })?;
     Ok(panes)
+}
+
+/// Adds what a keyed state had of panes, as it was before what memory had.
+pub(super) fn read_spilled(
+    from: &Restored<'_>,
+    form: &Form,
+    length: i64,
+    panes: &mut BTreeMap<(i64, i64), Read>,
+) -> Result<()> {
+    let wanted = |s: &SectionSpec| s.kind == SectionKind::Map && s.name == SPILLED;
+    for section in from.sections().into_iter().filter(|s| wanted(s)) {
+        // Below the slice stands the key.
+        let as_window = SectionSpec {
+            key: section.sub.clone(),
+            ..section.clone()
+        };
+        form.check(&as_window, &[])?;
+    }
+    from.entries(wanted, |_, _, entry| {
+        let start = take_i64(&mut { entry.key })?;
+        let pane = panes.entry((start, start.saturating_add(length)));
+        pane.or_default().push_older(entry.sub, entry.value);
+        Ok(())
+    })
 }
 
 /// Whether the task goes on where one of the same share was.

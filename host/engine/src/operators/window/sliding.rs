@@ -11,8 +11,10 @@
 //! those of a [`Running`] one in an order of its own. Neither depends on how rows came in batches; a key that came
 //! behind the watermark may stand elsewhere.
 
+mod overflow;
 mod running;
 mod saved;
+mod spill;
 mod stacks;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pelton_model::Result;
-use pelton_model::barrier::Barrier;
+use pelton_model::barrier::{Barrier, SnapshotForm};
 use pelton_model::batch::Batch;
 use pelton_model::graph::{WindowFunction, WindowSpec};
 use pelton_model::key::MAX_PARALLELISM_DEFAULT;
@@ -38,7 +40,9 @@ use super::slices::{Group, group};
 use crate::operator::{Context, Operator};
 use crate::snapshot::{Restored, SnapshotWriter};
 use crate::state::{KeyIndex, RowSet, check_bytes};
+use overflow::Firing;
 use running::Running;
+use spill::Spill;
 use stacks::Stacks;
 
 /// The operator.
@@ -67,6 +71,10 @@ pub struct WindowOperator {
     task: u32,
     /// What the snapshot at hand still lacks.
     writing: Writing,
+    /// Where slices are that do not fit in memory.
+    spill: Option<Box<Spill>>,
+    /// How far the window that fires has come, if some of it is there.
+    firing: Option<Firing>,
 }
 
 /// A pane, and what has become of it.
@@ -134,6 +142,8 @@ impl WindowOperator {
             },
             task: 0,
             writing: Writing::default(),
+            spill: None,
+            firing: None,
             sharing,
             spare: None,
             assigner: spec.assigner,
@@ -217,6 +227,9 @@ impl WindowOperator {
                 })
             }
         };
+        if let Some(spill) = &mut self.spill {
+            spill.bring(start, &mut slice.pane, &key, rows)?;
+        }
         match &mut self.sharing {
             Sharing::Afresh => {
                 let pane = Arc::make_mut(&mut slice.pane);
@@ -327,11 +340,15 @@ impl WindowOperator {
         if let Some((batch, row)) = only {
             let key = self.frame.key_of(batch);
             self.scratch.clear();
-            for (_, slice) in self.panes.range_mut(window.start..end) {
-                let pane = Arc::make_mut(&mut slice.pane);
-                let found = pane.index.find(&key, row)?;
+            for (start, slice) in self.panes.range_mut(window.start..end) {
+                if let Some(spill) = &mut self.spill {
+                    let one = RowSet::These(std::slice::from_ref(&row));
+                    spill.bring(*start, &mut slice.pane, &key, one)?;
+                }
+                let found = slice.pane.index.find(&key, row)?;
                 let slots: Vec<u32> = found.into_iter().collect();
-                self.function.merge(&mut self.scratch, pane, &slots, cx)?;
+                self.function
+                    .merge(&mut self.scratch, &slice.pane, &slots, cx)?;
             }
             return self.function.emit(&self.scratch, window, cx);
         }
@@ -385,13 +402,18 @@ impl WindowOperator {
                 self.busy = true;
                 break;
             }
-            self.fire(window, None, cx)?;
+            if !self.is_spilled(window) {
+                self.fire(window, None, cx)?;
+            } else if !self.fire_group(window, cx)? {
+                continue;
+            }
             self.watermark = Watermark(window.max_time().0);
         }
         if !self.busy {
             self.watermark = self.watermark.max(cx.watermark);
         }
         self.drop_panes()?;
+        self.keep_to_room()?;
         self.count(cx)?;
         Ok((!self.busy).then_some(cx.watermark))
     }
@@ -420,25 +442,30 @@ impl WindowOperator {
         })
     }
 
+    /// Whether all windows of a pane are over.
+    fn is_over(&self, start: i64) -> bool {
+        let last = match self.shared {
+            true => self.assigner.assign(EventTime(start)).next(),
+            false => Some(Window {
+                start,
+                end: start.saturating_add(self.assigner.parts().0),
+            }),
+        };
+        last.is_none_or(|w| self.is_late(w))
+    }
+
     fn drop_panes(&mut self) -> Result<()> {
-        while let Some(entry) = self.panes.first_entry() {
-            let size = self.assigner.parts().0;
-            let last = if self.shared {
-                self.assigner.assign(EventTime(*entry.key())).next()
-            } else {
-                Some(Window {
-                    start: *entry.key(),
-                    end: entry.key().saturating_add(size),
-                })
-            };
-            let gone = |w: Window| {
-                self.watermark
-                    .has_passed(EventTime(w.max_time().0.saturating_add(self.lateness_ms)))
-            };
-            if last.is_some_and(|w| !gone(w)) {
+        while let Some((start, _)) = self.panes.first_key_value() {
+            let start = *start;
+            if !self.is_over(start) {
                 break;
             }
-            let mut slice = entry.remove();
+            let Some(mut slice) = self.panes.remove(&start) else {
+                break;
+            };
+            if let Some(spill) = &mut self.spill {
+                spill.drop_slice(start);
+            }
             self.room = slice.entries();
             if let Sharing::Running(running) = &mut self.sharing {
                 running.expel(&mut slice)?;
@@ -452,16 +479,8 @@ impl WindowOperator {
         cx.metrics
             .state_entries
             .store(keys as u64, Ordering::Relaxed);
-        let shared = match &self.sharing {
-            Sharing::Afresh => 0,
-            Sharing::Running(running) => running.bytes(),
-            Sharing::Stacks(stacks) => stacks.bytes(),
-        };
-        let slices = self.panes.values();
-        let panes: u64 = slices
-            .map(|s| s.pane.bytes() + s.places.len() as u64 * 4)
-            .sum();
-        check_bytes(panes + shared, cx.limits)
+        let elsewhere = self.spill.as_ref().map_or(0, |s| s.state.bytes());
+        check_bytes(self.memory() + elsewhere, cx.limits)
     }
 }
 
@@ -520,6 +539,7 @@ impl Operator for WindowOperator {
         self.add_groups(&open, &batch, cx)?;
         self.add_and_fire(&fired, &batch, cx)?;
         self.frame.emit_late(&batch, late, cx)?;
+        self.keep_to_room()?;
         self.count(cx)
     }
 
@@ -531,17 +551,17 @@ impl Operator for WindowOperator {
         self.busy
     }
 
-    fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
-        self.freeze(into);
-        Ok(())
+    fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        let form = barrier.map_or(SnapshotForm::Canonical, |b| b.form);
+        self.freeze(form, into)
     }
 
     fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
-        self.writing.go_on(&self.form, into)
+        self.write_frozen(into)
     }
 
     fn abort_snapshot(&mut self) {
-        self.writing.clear();
+        self.thaw();
     }
 
     fn restore(&mut self, from: &Restored<'_>, cx: &mut Context<'_>) -> Result<()> {

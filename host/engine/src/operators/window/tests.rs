@@ -1,6 +1,7 @@
 mod combined;
 mod saved;
 mod sessions;
+mod spilled;
 mod values;
 
 use super::*;

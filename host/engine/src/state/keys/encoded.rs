@@ -45,11 +45,6 @@ impl Encoded {
         (self.arena.len() + self.spans.len() * 40) as u64
     }
 
-    /// The slot of the one key that was encoded last.
-    pub(super) fn find_one(&self) -> Option<u32> {
-        self.find(&self.scratch, hash_bytes(&self.scratch))
-    }
-
     pub(super) fn bytes_of(&self, slot: u32) -> &[u8] {
         cut(&self.arena, self.spans.get(slot as usize))
     }
@@ -88,7 +83,7 @@ impl Encoded {
         }
     }
 
-    fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+    pub(super) fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
         let found = self
             .table
             .find(hash, |(h, s)| *h == hash && self.bytes_of(*s) == key);

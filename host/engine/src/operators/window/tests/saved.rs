@@ -1,5 +1,6 @@
 //! Windows that go on from a snapshot: what comes out is what would have come without.
 
+use super::spilled::Tight;
 use super::*;
 use crate::operators::process::StatePlace;
 use crate::snapshot::memory::{MemorySnapshot, MemoryTask, checkpoint};
@@ -12,19 +13,21 @@ const GROUPS: u32 = 16;
 
 /// A window over rows of a key, a number that may be null, and a float.
 #[derive(Clone, Debug)]
-struct Case {
-    spec: WindowSpec,
+pub(super) struct Case {
+    pub(super) spec: WindowSpec,
     text_key: bool,
     output: Schema,
+    /// Bytes that fit in memory, where not all do.
+    room: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Rows(Vec<Row>),
     Watermark(i64),
 }
 
-fn events(steps: &[Step], batch_rows: usize) -> Vec<Event> {
+pub(super) fn events(steps: &[Step], batch_rows: usize) -> Vec<Event> {
     let mut all = Vec::new();
     for (rows, watermark) in steps {
         all.extend(rows.chunks(batch_rows).map(|c| Event::Rows(c.to_vec())));
@@ -33,7 +36,7 @@ fn events(steps: &[Step], batch_rows: usize) -> Vec<Event> {
     all
 }
 
-fn float_sums() -> WindowFunction {
+pub(super) fn float_sums() -> WindowFunction {
     let f = || "f".to_owned();
     WindowFunction::Columns(vec![
         ("k".into(), WindowValue::Key("k".into())),
@@ -45,7 +48,12 @@ fn float_sums() -> WindowFunction {
 }
 
 impl Case {
-    fn new(assigner: Assigner, lateness_ms: i64, function: WindowFunction, text_key: bool) -> Self {
+    pub(super) fn new(
+        assigner: Assigner,
+        lateness_ms: i64,
+        function: WindowFunction,
+        text_key: bool,
+    ) -> Self {
         let key = Field::new("k", Self::key_type(text_key));
         let mut fields = result_schema().fields;
         if function == float_sums() {
@@ -63,6 +71,7 @@ impl Case {
             spec: spec(assigner, lateness_ms, function),
             text_key,
             output: Schema::new(fields),
+            room: None,
         }
     }
 
@@ -114,11 +123,22 @@ impl Case {
             .unwrap()
     }
 
-    fn tasks(&self, parallelism: u32) -> Vec<Running> {
+    pub(super) fn with_room(self, room: u64) -> Self {
+        Self {
+            room: Some(room),
+            ..self
+        }
+    }
+
+    pub(super) fn tasks(&self, parallelism: u32) -> Vec<Running> {
+        let tight = self.room.map(Tight);
         let task = |index: u32| {
             let key_groups = KeyGroupRange::of_task(index, parallelism, GROUPS);
             let place = StatePlace {
-                backend: &HeapBackend,
+                backend: match &tight {
+                    Some(tight) => tight,
+                    None => &HeapBackend,
+                },
                 uid: "w",
                 task: index,
                 key_groups,
@@ -155,11 +175,11 @@ impl Case {
     }
 }
 
-type Rows = Vec<(u32, i64, Vec<u8>)>;
+pub(super) type Rows = Vec<(u32, i64, Vec<u8>)>;
 
 /// A task of the window.
-struct Running {
-    op: Box<dyn Operator>,
+pub(super) struct Running {
+    pub(super) op: Box<dyn Operator>,
     bench: Bench,
     watermark: i64,
     index: u32,
@@ -168,7 +188,7 @@ struct Running {
 }
 
 impl Running {
-    fn on(&mut self, case: &Case, event: &Event) -> Rows {
+    pub(super) fn on(&mut self, case: &Case, event: &Event) -> Rows {
         let (op, before) = (&mut self.op, self.watermark);
         let out = match event {
             Event::Rows(rows) => {
@@ -189,7 +209,7 @@ impl Running {
         out.iter().flat_map(|(p, b)| case.read(*p, b)).collect()
     }
 
-    fn begin(&mut self) -> (MemorySnapshot, SnapshotWriter) {
+    pub(super) fn begin(&mut self) -> (MemorySnapshot, SnapshotWriter) {
         let (snapshot, mut writer) = MemorySnapshot::new();
         writer.operator("w");
         self.op.snapshot(None, &mut writer).unwrap();
@@ -205,7 +225,7 @@ impl Running {
     }
 }
 
-fn all(case: &Case, tasks: &mut [Running], events: &[Event]) -> Rows {
+pub(super) fn all(case: &Case, tasks: &mut [Running], events: &[Event]) -> Rows {
     let mut rows = Vec::new();
     for event in events {
         for task in tasks.iter_mut() {
@@ -217,7 +237,17 @@ fn all(case: &Case, tasks: &mut [Running], events: &[Event]) -> Rows {
 
 /// What comes out with a stop after `at` events, and a change of parallelism. The first tasks go on for a while with
 /// what follows, as their snapshot is written.
-fn stopped(case: &Case, events: &[Event], at: usize, (before, after): (u32, u32)) -> Rows {
+fn stopped(case: &Case, events: &[Event], at: usize, parallelism: (u32, u32)) -> Rows {
+    stopped_between((case, case), events, at, parallelism)
+}
+
+/// The same with another backend afterwards.
+pub(super) fn stopped_between(
+    (case, next): (&Case, &Case),
+    events: &[Event],
+    at: usize,
+    (before, after): (u32, u32),
+) -> Rows {
     let mut tasks = case.tasks(before);
     let (first, rest) = events.split_at(at);
     let mut rows = all(case, &mut tasks, first);
@@ -246,15 +276,15 @@ fn stopped(case: &Case, events: &[Event], at: usize, (before, after): (u32, u32)
         })
         .collect();
     let from = checkpoint(GROUPS, &written).unwrap();
-    let mut tasks = case.tasks(after);
+    let mut tasks = next.tasks(after);
     tasks
         .iter_mut()
         .for_each(|task| task.restore(&from, watermark));
-    rows.extend(all(case, &mut tasks, rest));
+    rows.extend(all(next, &mut tasks, rest));
     rows
 }
 
-fn sorted(mut rows: Rows) -> Rows {
+pub(super) fn sorted(mut rows: Rows) -> Rows {
     rows.sort_unstable();
     rows
 }
@@ -276,7 +306,7 @@ fn check(case: &Case, steps: &[Step], batch_rows: usize, cut: f64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
     #[test]
     fn windows_go_on_as_if_nothing_had_happened(
         assigner in prop_oneof![3 => assigners(), 2 => (1i64..40).prop_map(|gap_ms| Assigner::Session { gap_ms })],
