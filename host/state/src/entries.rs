@@ -117,10 +117,13 @@ impl EntryState {
         self.next - 1
     }
 
-    pub(crate) fn at(&mut self, time: StateTime) {
+    /// The time from now on. While it is `held`, files keep what has expired since.
+    pub(crate) fn at(&mut self, time: StateTime, held: bool) {
         if let Some(expiry) = &mut self.expiry {
             expiry.at(time);
-            self.family.at(expiry.stamp());
+            if !held {
+                self.family.at(expiry.stamp());
+            }
         }
     }
 

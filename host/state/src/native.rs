@@ -32,9 +32,7 @@ pub(crate) fn link(
     given_up: &AtomicBool,
 ) -> Result<NativeFiles> {
     let folder = store.shared().folder("snapshot");
-    let parent = folder.path().parent().unwrap_or(folder.path());
-    let made = fs::create_dir_all(parent).map_err(|e| unusable(parent, &e));
-    store.link(folder.path(), made, given_up)?;
+    store.link(folder.path(), given_up)?;
     let io = |e: std::io::Error| unusable(folder.path(), &e);
     let mut files = Vec::new();
     for entry in fs::read_dir(folder.path()).map_err(io)? {
@@ -121,10 +119,12 @@ pub(crate) fn fetch(from: &RestoreFrom, native: &NativeState, folder: Folder) ->
         let threads: Vec<_> = (0..FETCHED.min(native.files.len()))
             .map(|_| scope.spawn(work))
             .collect();
-        let joined = threads.into_iter().map(|t| t.join());
-        joined.fold(Ok(()), |all: Result<()>, one| {
-            all.and(one.unwrap_or_else(|_| Err(Error::bug("fetching a file panicked"))))
-        })
+        let mut all = Ok(());
+        for thread in threads {
+            let one = thread.join();
+            all = all.and(one.unwrap_or_else(|_| Err(Error::bug("fetching a file panicked"))));
+        }
+        all
     })?;
     let mut origins = BTreeMap::new();
     for file in &native.files {

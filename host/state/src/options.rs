@@ -62,7 +62,7 @@ pub(crate) enum Access {
 }
 
 /// Options of the database and of column families: name, value, reason.
-const TUNED: [(&str, &str, &str); 20] = [
+const TUNED: [(&str, &str, &str); 22] = [
     ("create_if_missing", "true", "the folder is new"),
     ("create_missing_column_families", "true", "the same"),
     (
@@ -126,14 +126,21 @@ const TUNED: [(&str, &str, &str); 20] = [
     ),
     (
         "compaction_options_universal",
-        "{size_ratio=10;min_merge_width=4;max_size_amplification_percent=100}",
-        "merges of few runs only move bytes; space stays within twice the live data",
+        "{size_ratio=10;min_merge_width=8;max_size_amplification_percent=100}",
+        "merges of few runs only move bytes, and every merge is uploaded with the next snapshot; space stays within \
+         twice the live data",
     ),
     (
         "level0_file_num_compaction_trigger",
-        "8",
-        "runs before a merge: each costs a look into a filter, a merge costs rewriting",
+        "12",
+        "runs before a merge: each costs a look into a filter, a merge costs rewriting and uploading",
     ),
+    (
+        "level0_slowdown_writes_trigger",
+        "64",
+        "a merge of everything takes long: meanwhile runs add up, and nobody has to wait for it",
+    ),
+    ("level0_stop_writes_trigger", "128", "the same"),
     (
         "max_write_buffer_number",
         "4",
@@ -220,8 +227,11 @@ pub(crate) fn options(
 }
 
 /// Bytes of a write buffer: one is written to while another is flushed.
-pub(crate) fn buffer_bytes(split: Split) -> usize {
-    (split.buffers / 2).max(64 << 10)
+pub(crate) fn buffer_bytes(split: Split, settings: &RocksSettings) -> usize {
+    let mut overrides = settings.overrides.iter().rev();
+    let own = overrides.find(|(name, _)| name == "write_buffer_size");
+    own.and_then(|(_, value)| value.parse().ok())
+        .unwrap_or_else(|| (split.buffers / 2).max(64 << 10))
 }
 
 /// All options in RocksDB's own notation.
@@ -230,7 +240,7 @@ fn text(access: Option<Access>, split: Split, settings: &RocksSettings) -> Strin
     let mut table: Vec<(String, String)> = Vec::new();
     own.extend(TUNED.iter().map(|(n, v, _)| pair(n, v)));
     table.extend(TUNED_TABLES.iter().map(|(n, v, _)| pair(n, v)));
-    let buffer = buffer_bytes(split);
+    let buffer = buffer_bytes(split, settings);
     own.push(pair("write_buffer_size", &buffer.to_string()));
     own.push(pair(
         "target_file_size_base",

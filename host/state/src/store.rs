@@ -2,11 +2,12 @@
 //!
 //! # The cut
 //!
-//! Only the task writes. At a cut it switches every column family to a new write buffer, which is quick; the old ones are
-//! flushed in the background. Until the files are linked, what is written after the cut must stay in the new buffers: a
-//! write that might make RocksDB flush one of them waits for the links (that is the time of one flush). RocksDB counts a
-//! buffer's entries, and the task what it has written since the cut: where the two agree after the links were made, no
-//! buffer was switched meanwhile, and the files are exactly those of the cut. Where they don't, the snapshot is refused.
+//! Only the task writes. From a cut on its writes wait until another thread has switched every column family to a new
+//! write buffer; that takes microseconds, unless flushes have fallen behind, when writes would wait anyway. Until the
+//! files of the old buffers are linked, what is written must stay in the new ones: a write that might make RocksDB flush
+//! one of them waits for the links (that is the time of one flush). RocksDB counts a buffer's entries, and the task what
+//! it has written since the cut: where the two agree after the links were made, no buffer was switched meanwhile, and the
+//! files are exactly those of the cut. Where they don't, the snapshot is refused.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -30,7 +31,7 @@ use rocksdb::{
 
 use crate::backend::Shared;
 use crate::fault::refused;
-use crate::folder::Folder;
+use crate::folder::{Folder, unusable};
 use crate::layout::{entry_prefix_of, unstamp};
 use crate::options::{Access, buffer_bytes};
 
@@ -79,15 +80,34 @@ pub(crate) struct Family {
 struct Gate {
     closed: AtomicBool,
     held: Mutex<Held>,
-    opened: Condvar,
+    moved: Condvar,
 }
 
 #[derive(Default)]
 struct Held {
-    /// Whether the files are still to be linked.
-    closed: bool,
+    passes: Passes,
     /// Entries written since the cut.
     written: u64,
+}
+
+/// Lets writes pass when it goes.
+struct Reopen<'s>(&'s Store);
+
+impl Drop for Reopen<'_> {
+    fn drop(&mut self) {
+        self.0.reopen();
+    }
+}
+
+/// Which writes pass.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Passes {
+    /// Those that cannot lead to a flush: the files are still to be linked.
+    Small,
+    /// None: write buffers are still to be switched.
+    None,
+    #[default]
+    All,
 }
 
 impl Family {
@@ -224,9 +244,17 @@ impl Store {
         if !self.gate.closed.load(Ordering::Acquire) {
             return self.put(batch);
         }
-        let mut held = lock(&self.gate.held);
-        if held.closed && self.may_flush(batch.size_in_bytes())? {
-            let wait = self.gate.opened.wait_while(held, |h| h.closed);
+        let held = lock(&self.gate.held);
+        let wait = self
+            .gate
+            .moved
+            .wait_while(held, |h| h.passes == Passes::None);
+        let mut held = wait.unwrap_or_else(PoisonError::into_inner);
+        if held.passes == Passes::Small && self.may_flush(batch.size_in_bytes())? {
+            let wait = self
+                .gate
+                .moved
+                .wait_while(held, |h| h.passes != Passes::All);
             held = wait.unwrap_or_else(PoisonError::into_inner);
         }
         let entries = batch.len() as u64;
@@ -243,7 +271,7 @@ impl Store {
 
     /// Whether RocksDB might flush a write buffer to make room for so many bytes: by the size of one, or of all.
     fn may_flush(&self, bytes: usize) -> Result<bool> {
-        let buffer = buffer_bytes(self.shared.split);
+        let buffer = buffer_bytes(self.shared.split, &self.shared.settings);
         // Memory is taken by blocks of an eighth of the buffer, at most 1 MiB; an entry has some bytes of its own.
         let more = (bytes * 2 + (buffer / 8).min(1 << 20) * 2) as u64;
         let all = self.shared.buffers.get_usage() as u64;
@@ -258,52 +286,49 @@ impl Store {
         Ok(false)
     }
 
-    /// The cut: what was written before is what [`link`](Self::link) finds. Does not wait for the flush.
-    pub(crate) fn cut(&self) -> Result<()> {
-        let mut flush = FlushOptions::default();
-        flush.set_wait(false);
-        for name in &self.families {
-            let handle = self.named(name)?;
-            self.db
-                .flush_cf_opt(&handle, &flush)
-                .map_err(|e| self.refused(&e))?;
-        }
-        let mut held = lock(&self.gate.held);
+    /// The cut: what was written before is what [`link`](Self::link) finds, which must follow, on another thread. It waits
+    /// for the end of one that was given up.
+    pub(crate) fn cut(&self) {
+        let held = lock(&self.gate.held);
+        let wait = self
+            .gate
+            .moved
+            .wait_while(held, |h| h.passes != Passes::All);
+        let mut held = wait.unwrap_or_else(PoisonError::into_inner);
         *held = Held {
-            closed: true,
+            passes: Passes::None,
             written: 0,
         };
         self.gate.closed.store(true, Ordering::Release);
-        Ok(())
     }
 
-    /// Links the files of the cut into a folder that is not there, once they are written, if it is `possible`. Waits: not
-    /// for the task.
-    pub(crate) fn link(
-        &self,
-        into: &Path,
-        possible: Result<()>,
-        given_up: &AtomicBool,
-    ) -> Result<()> {
-        let done = possible
-            .and_then(|()| self.flushed(given_up))
-            .and_then(|()| {
-                let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.refused(&e))?;
-                checkpoint
-                    .create_checkpoint_with_log_size(into, u64::MAX)
-                    .map_err(|e| refused(into, &e))
-            });
-        let held = lock(&self.gate.held);
-        let exact = done.and_then(|()| {
+    fn pass(&self, passes: Passes) {
+        lock(&self.gate.held).passes = passes;
+        let closed = passes != Passes::All;
+        self.gate.closed.store(closed, Ordering::Release);
+        self.gate.moved.notify_all();
+    }
+
+    /// Lets writes pass: nobody will link the files of the cut.
+    pub(crate) fn reopen(&self) {
+        self.pass(Passes::All);
+    }
+
+    /// Links the files of the cut into a folder that is not there, once they are written. Waits: not for the task.
+    pub(crate) fn link(&self, into: &Path, given_up: &AtomicBool) -> Result<()> {
+        // However it ends.
+        let _open = Reopen(self);
+        let done = self.link_held(into, given_up);
+        let counted = done.and_then(|()| {
+            // Nothing is written meanwhile.
+            let held = lock(&self.gate.held);
             let mut entries = 0;
             for name in &self.families {
                 entries += self.property(name, NUM_ENTRIES_ACTIVE_MEM_TABLE)?;
             }
             Ok(entries == held.written)
         });
-        drop(held);
-        self.reopen();
-        match exact? {
+        match counted? {
             true => Ok(()),
             false => Err(Error::new(
                 ErrorCode::StateFailed,
@@ -313,17 +338,31 @@ impl Store {
         }
     }
 
-    /// Lets writes pass: nobody will link the files of the cut any more.
-    pub(crate) fn reopen(&self) {
-        lock(&self.gate.held).closed = false;
-        self.gate.closed.store(false, Ordering::Release);
-        self.gate.opened.notify_all();
+    fn link_held(&self, into: &Path, given_up: &AtomicBool) -> Result<()> {
+        if let Some(parent) = into.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| unusable(parent, &e))?;
+        }
+        let errors = |name: &String| self.property(name, BACKGROUND_ERRORS);
+        let errors_before = self.families.first().map_or(Ok(0), errors)?;
+        let mut flush = FlushOptions::default();
+        flush.set_wait(false);
+        for name in &self.families {
+            let handle = self.named(name)?;
+            self.db
+                .flush_cf_opt(&handle, &flush)
+                .map_err(|e| self.refused(&e))?;
+        }
+        self.pass(Passes::Small);
+        self.flushed(errors_before, given_up)?;
+        let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.refused(&e))?;
+        checkpoint
+            .create_checkpoint_with_log_size(into, u64::MAX)
+            .map_err(|e| refused(into, &e))
     }
 
     /// Waits until the write buffers of the cut are files.
-    fn flushed(&self, given_up: &AtomicBool) -> Result<()> {
+    fn flushed(&self, errors_before: u64, given_up: &AtomicBool) -> Result<()> {
         let errors = |name: &String| self.property(name, BACKGROUND_ERRORS);
-        let before = self.families.first().map_or(Ok(0), errors)?;
         for _ in 0..LOOKS_MAX {
             let mut waiting = 0;
             for name in &self.families {
@@ -338,7 +377,7 @@ impl Store {
                     "the snapshot was given up",
                 ));
             }
-            if self.families.first().map_or(Ok(0), errors)? > before {
+            if self.families.first().map_or(Ok(0), errors)? > errors_before {
                 break;
             }
             std::thread::sleep(LOOK);

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod snapshots;
+mod windows;
 
 use std::sync::Arc;
 

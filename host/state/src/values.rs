@@ -141,10 +141,13 @@ impl Values {
         self.stored
     }
 
-    pub(crate) fn at(&mut self, time: StateTime) {
+    /// The time from now on. While it is `held`, files keep what has expired since.
+    pub(crate) fn at(&mut self, time: StateTime, held: bool) {
         if let Some(expiry) = &mut self.expiry {
             expiry.at(time);
-            self.family.at(expiry.stamp());
+            if !held {
+                self.family.at(expiry.stamp());
+            }
         }
     }
 

@@ -1,60 +1,54 @@
-//! How a task gets its state back: from files as they are, from those of other tasks by reading them, or from the
-//! canonical form.
+//! How a task gets its state back: from files as they are, from those of other tasks or of an earlier version of the job
+//! by reading them, or from the canonical form.
 
 use pelton_engine::snapshot::{RestoreFrom, Restored};
-use pelton_engine::state::section_of;
+use pelton_engine::state::{KeyedState, SectionReader, section_of};
 use pelton_model::checkpoint::{NativeState, TaskRecord};
 use pelton_model::key::KeyGroupRange;
-use pelton_model::schema::Field;
+use pelton_model::migrate::Migration;
 use pelton_model::snapshot::{Entry, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::{Options, WriteBatch};
 
 use super::{RocksState, State};
 use crate::fault::refused;
-use crate::layout::{NUMBER, Shape, group_of, unstamp};
+use crate::layout::{NUMBER, Shape, group_of};
 use crate::native;
 use crate::store::{Adopted, Db, family_name, once};
 
 /// Bytes that are written at once.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// For each state how entries of a checkpoint are read; none where it has nothing of it.
+type Readers = Vec<Option<SectionReader>>;
+
 impl RocksState {
     pub(super) fn take_back(&mut self, from: &Restored<'_>) -> Result<()> {
-        for section in from.sections() {
-            self.check(section)?;
-        }
+        // All is looked at before anything is fetched.
+        let canonical = self.readers(from.sections())?;
         let mut natives = Vec::new();
         for (task, native) in from.native() {
             if native.format != native::FORMAT {
-                let message = format!(
-                    "the checkpoint has the state as files of '{}', and this backend reads '{}'",
-                    native.format,
-                    native::FORMAT
-                );
-                return Err(Error::new(ErrorCode::StateMismatch, message)
-                    .at("operator", from.uid)
-                    .help("take a savepoint with the backend that wrote it, and start from that"));
+                return Err(foreign(native));
             }
-            for section in &native.sections {
-                self.check(section)?;
-                self.check_stamps(section)?;
-            }
+            let readers = self.readers(&native.sections)?;
             let (start, end) = task.key_groups;
             if start.max(from.key_groups.start) < end.min(from.key_groups.end) {
-                natives.push((task, native));
+                natives.push((task, native, readers));
             }
         }
         let own = (from.key_groups.start, from.key_groups.end);
         match natives.as_slice() {
-            [(task, native)] if task.key_groups == own => self.adopt(from.from, native)?,
+            [(task, native, _)] if task.key_groups == own && self.is_same(native) => {
+                self.adopt(from.from, native)?;
+            }
             _ => {
-                for (task, native) in natives {
-                    self.merge(from.from, task, native, from.key_groups)?;
+                for (task, native, readers) in natives {
+                    self.merge(from.from, (task, native), &readers, from.key_groups)?;
                 }
             }
         }
-        self.take_entries(from)
+        self.take_entries(from, &canonical)
     }
 
     /// Goes on with the files as they are.
@@ -63,7 +57,7 @@ impl RocksState {
         let adopted = native::fetch(from, native, shared.folder("db"))?;
         let mut state = Self::open(shared, self.owner.clone(), Some(adopted))?;
         if let Some(time) = self.time {
-            pelton_engine::state::KeyedState::at(&mut state, time);
+            state.at(time);
         }
         *self = state;
         Ok(())
@@ -73,8 +67,8 @@ impl RocksState {
     fn merge(
         &mut self,
         from: &RestoreFrom,
-        task: &TaskRecord,
-        native: &NativeState,
+        (task, native): (&TaskRecord, &NativeState),
+        readers: &Readers,
         own: KeyGroupRange,
     ) -> Result<()> {
         let shared = self.store.shared().clone();
@@ -86,29 +80,81 @@ impl RocksState {
         let families: Vec<_> = names.iter().map(|n| (n, options.clone())).collect();
         let db = Db::open_cf_with_opts_for_read_only(&options, folder.path(), families, false)
             .map_err(fail)?;
-        // Key groups are less than 2^16, and so is what `end` has, but for the last.
+        // Key groups are below 2^16; what is behind the last may not be.
         let start = (own.start.max(task.key_groups.0) as u16).to_be_bytes();
         let end = own.end.min(task.key_groups.1);
-        for number in 0..self.states.len() {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for (number, reader) in readers.iter().enumerate() {
             let name = self.owner.states.get(number).map(|s| family_name(&s.name));
-            let Some(handle) = name
-                .filter(|n| names.contains(n))
-                .and_then(|n| db.cf_handle(&n))
-            else {
+            let handle = name.filter(|n| names.contains(n));
+            let handle = handle.and_then(|n| db.cf_handle(&n));
+            let (Some(reader), Some(handle)) = (reader, handle) else {
                 continue;
             };
+            let mut batch = WriteBatch::default();
             let mut scan = db.raw_iterator_cf_opt(&handle, once());
-            let (mut batch, mut own_key) = (WriteBatch::default(), Vec::new());
             scan.seek(start);
-            while let Some((key, value)) = scan.item().filter(|(key, _)| group_of(key) < end) {
-                own_key.clear();
-                own_key.extend_from_slice(key);
-                self.put(number, &mut own_key, value, &mut batch)?;
+            while let Some((old, bytes)) = scan.item().filter(|(key, _)| group_of(key) < end) {
+                key.clear();
+                key.extend_from_slice(old);
+                self.convert(number, reader, bytes, &mut value)?;
+                self.put(number, &mut key, &value, &mut batch)?;
                 scan.next();
             }
             scan.status().map_err(fail)?;
             self.store.write(batch)?;
         }
+        Ok(())
+    }
+
+    /// Takes what is there in the canonical form.
+    fn take_entries(&mut self, from: &Restored<'_>, readers: &Readers) -> Result<()> {
+        let names: Vec<String> = self.owner.states.iter().map(|s| s.name.clone()).collect();
+        let place = |spec: &SectionSpec| {
+            let number = names.iter().position(|n| *n == spec.name);
+            number.filter(|_| spec.kind.is_state())
+        };
+        let (mut batch, mut key, mut value) = (WriteBatch::default(), Vec::new(), Vec::new());
+        from.entries(
+            |spec| place(spec).is_some(),
+            |spec, _, entry: Entry<'_>| {
+                let number = place(spec).unwrap_or_default();
+                let reader = readers.get(number).and_then(Option::as_ref);
+                let reader = reader.ok_or_else(|| Error::bug("an entry is of no state"))?;
+                let shape = self.states.get(number).map(State::shape);
+                key.clear();
+                match shape {
+                    Some(Shape::Value) => self.place.value_key(entry.key, &mut key),
+                    _ => self.place.entry_prefix(entry.key, &mut key),
+                }
+                key.extend_from_slice(entry.sub);
+                if matches!(shape, Some(Shape::List | Shape::MapOfLists)) {
+                    key.extend_from_slice(&[0; NUMBER]);
+                }
+                self.convert(number, reader, entry.value, &mut value)?;
+                self.put(number, &mut key, &value, &mut batch)
+            },
+        )?;
+        self.store.write(batch)
+    }
+
+    /// The value as the store has it now.
+    fn convert(
+        &self,
+        number: usize,
+        reader: &SectionReader,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let expiry = self.states.get(number).and_then(State::expiry);
+        let now = expiry.map_or(0, |e| e.stamp());
+        let mut scratch = Vec::new();
+        let (stamp, value) = reader.value(bytes, now, &mut scratch)?;
+        out.clear();
+        if let Some(stamp) = stamp {
+            out.extend_from_slice(&stamp.to_be_bytes());
+        }
+        out.extend_from_slice(value);
         Ok(())
     }
 
@@ -142,114 +188,38 @@ impl RocksState {
         Ok(())
     }
 
-    /// Takes what is there in the canonical form.
-    fn take_entries(&mut self, from: &Restored<'_>) -> Result<()> {
-        let own: Vec<SectionSpec> = self.own_sections().collect();
-        let place = |spec: &SectionSpec| {
-            own.iter()
-                .position(|s| s.name == spec.name && s.kind == spec.kind)
-        };
-        let (mut batch, mut key, mut value) = (WriteBatch::default(), Vec::new(), Vec::new());
-        from.entries(
-            |spec| place(spec).is_some(),
-            |spec, _, entry: Entry<'_>| {
-                let number = place(spec).ok_or_else(|| Error::bug("an unwanted section"))?;
-                key.clear();
-                match self.states.get(number).map(State::shape) {
-                    Some(Shape::Value) => self.place.value_key(entry.key, &mut key),
-                    _ => self.place.entry_prefix(entry.key, &mut key),
-                }
-                key.extend_from_slice(entry.sub);
-                if !matches!(
-                    self.states.get(number).map(State::shape),
-                    Some(Shape::Value | Shape::Map)
-                ) {
-                    key.extend_from_slice(&[0; NUMBER]);
-                }
-                self.restamp(number, spec, entry.value, &mut value)?;
-                self.put(number, &mut key, &value, &mut batch)
-            },
-        )?;
-        self.store.write(batch)
-    }
-
-    /// The value with a stamp or without, as the state is now. One that had none was written now.
-    fn restamp(
-        &self,
-        number: usize,
-        spec: &SectionSpec,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        out.clear();
-        let split = unstamp(spec.stamped, bytes);
-        let (stamp, value) = split.ok_or_else(|| {
-            Error::new(ErrorCode::Corrupt, "a value is shorter than its stamp")
-                .at("state", &spec.name)
-        })?;
-        if let Some(expiry) = self.states.get(number).and_then(State::expiry) {
-            let stamp = if spec.stamped { stamp } else { expiry.stamp() };
-            out.extend_from_slice(&stamp.to_be_bytes());
+    /// Readers of those sections that are of states. Errors: `StateMismatch` for what can't become what it is now.
+    fn readers<'s>(&self, sections: impl IntoIterator<Item = &'s SectionSpec>) -> Result<Readers> {
+        let mut readers: Readers = vec![None; self.owner.states.len()];
+        for old in sections.into_iter().filter(|s| s.kind.is_state()) {
+            let own = self.owner.states.iter().zip(&mut readers);
+            for (spec, reader) in own.filter(|(spec, _)| spec.name == old.name) {
+                let new = section_of(&self.owner.key, spec);
+                *reader = Some(SectionReader::new(old, &new)?);
+            }
         }
-        out.extend_from_slice(value);
-        Ok(())
+        Ok(readers)
     }
 
-    fn own_sections(&self) -> impl Iterator<Item = SectionSpec> {
-        let key = &self.owner.key;
-        self.owner.states.iter().map(move |s| section_of(key, s))
+    /// Whether all that is in the files is as it would be written now.
+    fn is_same(&self, native: &NativeState) -> bool {
+        native.sections.iter().all(|old| {
+            let mut own = self.owner.states.iter();
+            own.find(|s| s.name == old.name).is_none_or(|spec| {
+                let new = section_of(&self.owner.key, spec);
+                Migration::between(old, &new).0.is_identity()
+            })
+        })
     }
+}
 
-    /// Refuses a state that has other types now. One that is not there any more is nobody's here.
-    fn check(&self, then: &SectionSpec) -> Result<()> {
-        let Some(now) = self.own_sections().find(|s| s.name == then.name) else {
-            return Ok(());
-        };
-        if !then.kind.is_state() {
-            return Ok(());
-        }
-        let types = |fields: &[Field]| -> Vec<_> {
-            let of = |f: &Field| (f.data_type.clone(), f.nullable);
-            fields.iter().map(of).collect()
-        };
-        let differs = |now: &[Field], then: &[Field]| types(now) != types(then);
-        let what = if now.kind != then.kind {
-            "is of another kind"
-        } else if differs(&now.key, &then.key) {
-            "has a key of other types"
-        } else if differs(&now.sub, &then.sub) {
-            "has map keys of other types"
-        } else if differs(&now.value, &then.value) {
-            "has values of other types"
-        } else {
-            return Ok(());
-        };
-        Err(self
-            .mismatch(&then.name, what)
-            .help("give the state another name, or go back to the types of the checkpoint"))
-    }
-
-    /// Files have their values as they are: with stamps, or without.
-    fn check_stamps(&self, then: &SectionSpec) -> Result<()> {
-        let now = self.own_sections().find(|s| s.name == then.name);
-        if now.is_none_or(|now| now.stamped == then.stamped) {
-            return Ok(());
-        }
-        let what = match then.stamped {
-            true => "has lost its time to live",
-            false => "has got a time to live",
-        };
-        Err(self
-            .mismatch(&then.name, what)
-            .help("take a savepoint with the job as it was, and start from that"))
-    }
-
-    fn mismatch(&self, state: &str, what: &str) -> Error {
-        Error::new(
-            ErrorCode::StateMismatch,
-            format!("the state '{state}' {what} since the checkpoint"),
-        )
-        .at("state", state)
-        .at("operator", &self.owner.uid)
-    }
+fn foreign(native: &NativeState) -> Error {
+    let message = format!(
+        "the state of operator '{}' is in files of '{}', and this release reads '{}'",
+        native.uid,
+        native.format,
+        native::FORMAT
+    );
+    Error::new(ErrorCode::StateMismatch, message)
+        .help("go on with the release and the state backend that wrote them, or from a savepoint")
 }

@@ -294,7 +294,7 @@ impl RocksState {
                     .iter_mut()
                     .for_each(|s| s.uid.clone_from(&self.owner.uid));
                 let (send, files) = mpsc::channel();
-                store.cut()?;
+                store.cut();
                 let link = move || {
                     // Nobody waits where the task has given it up.
                     let _ = send.send(native::link(&store, specs, &given_up));

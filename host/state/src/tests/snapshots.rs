@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pelton_engine::snapshot::memory::{MemorySnapshot, checkpoint};
 use pelton_engine::snapshot::{NativeFiles, RestoreFrom, SnapshotWriter};
+use pelton_model::ErrorCode;
 use pelton_model::barrier::SnapshotForm;
 use pelton_model::blob::{BlobInfo, Blobs, PutNew};
 use pelton_model::checkpoint::{Metadata, NativeFile, NativeState, StoredFile, TaskRecord};
@@ -387,4 +388,195 @@ fn another_parallelism_gets_the_same_state() {
 fn canonical_and_native_forms_take_turns() {
     let (native, canonical) = (SnapshotForm::Native, SnapshotForm::Canonical);
     rescaled(&[(1, canonical), (2, native), (2, canonical), (3, canonical)]);
+}
+
+/// The names of a finished snapshot's files that never change.
+fn tables(made: &MemorySnapshot) -> (Vec<String>, pelton_engine::snapshot::Made) {
+    let (_, made) = made.take().unwrap();
+    let files = made.native.iter().flat_map(|n| &n.files);
+    (files.filter_map(|f| f.identity.clone()).collect(), made)
+}
+
+#[test]
+fn the_next_snapshot_has_the_files_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = RocksBackend::open(dir.path(), settings()).unwrap();
+    let mut state = backend.keyed(&owner("op", DataType::I64, None)).unwrap();
+    let mut before: Vec<String> = Vec::new();
+    for round in 0..4 {
+        fill(state.as_mut(), ALL, round * 100..round * 100 + 100);
+        let made = snapshot(state.as_mut(), SnapshotForm::Native);
+        let (now, made) = tables(&made);
+        let shared = before.iter().filter(|name| now.contains(name)).count();
+        assert_eq!(shared, before.len(), "all are there still");
+        assert!(now.len() > before.len(), "and some are new");
+        let folder = made.native[0].files[0].path.parent().unwrap().to_owned();
+        assert!(folder.exists());
+        drop(made);
+        assert!(!folder.exists(), "the links go when nobody needs them");
+        before = now;
+    }
+}
+
+#[test]
+fn two_that_go_on_from_one_checkpoint_never_share_what_is_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = dir.path().join("blobs");
+    fs::create_dir(&blobs).unwrap();
+    let owner = owner("op", DataType::I64, None);
+    let backend = RocksBackend::open(&dir.path().join("state"), settings()).unwrap();
+    let mut state = backend.keyed(&owner).unwrap();
+    fill(state.as_mut(), ALL, 0..100);
+    let made = snapshot(state.as_mut(), SnapshotForm::Native);
+    let from = complete(&blobs, vec![(ALL, made)]);
+    let go_on = || {
+        let mut state = backend.keyed(&owner).unwrap();
+        state.restore(&from.operator("op", (0, 1), ALL)).unwrap();
+        fill(state.as_mut(), ALL, 50..150);
+        tables(&snapshot(state.as_mut(), SnapshotForm::Native)).0
+    };
+    let (one, other) = (go_on(), go_on());
+    let old: Vec<&String> = one.iter().filter(|n| other.contains(n)).collect();
+    let known = from.metadata.tasks[0].native[0].files.iter();
+    let known: Vec<&String> = known.map(|f| &f.name).collect();
+    assert!(!old.is_empty() && old.iter().all(|n| known.contains(n)));
+    assert!(one.len() > old.len() && other.len() > old.len());
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_made_harms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = RocksBackend::open(dir.path(), settings()).unwrap();
+    let mut state = backend.keyed(&owner("op", DataType::I64, None)).unwrap();
+    fill(state.as_mut(), ALL, 0..100);
+    let before = of_groups(state.as_mut(), ALL);
+    // Where the links should be is a file.
+    fs::write(dir.path().join("snapshot"), "x").unwrap();
+    let mut begun = begin(state.as_mut(), SnapshotForm::Native);
+    let error = go_on(state.as_mut(), &mut begun).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StateFailed);
+    assert!(error.help_text().is_some());
+    assert_eq!(of_groups(state.as_mut(), ALL), before);
+    fs::remove_file(dir.path().join("snapshot")).unwrap();
+    // One that is given up, at each of its steps, leaves nothing either.
+    for steps in 0..30 {
+        fill(state.as_mut(), ALL, 0..100);
+        let mut begun = begin(state.as_mut(), SnapshotForm::Native);
+        for _ in 0..steps {
+            state.go_on_snapshot(&mut begun.writer).unwrap();
+        }
+        state.abort_snapshot();
+    }
+    let made = snapshot(state.as_mut(), SnapshotForm::Native);
+    drop(made);
+    // Threads of those that were given up may still be at it.
+    let left = || fs::read_dir(dir.path().join("snapshot")).unwrap().count();
+    for _ in 0..10_000 {
+        if left() == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(left(), 0);
+}
+
+#[test]
+fn what_is_damaged_or_foreign_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = dir.path().join("blobs");
+    fs::create_dir(&blobs).unwrap();
+    let owner = owner("op", DataType::I64, None);
+    let backend = RocksBackend::open(&dir.path().join("state"), settings()).unwrap();
+    let mut state = backend.keyed(&owner).unwrap();
+    fill(state.as_mut(), ALL, 0..100);
+    let made = snapshot(state.as_mut(), SnapshotForm::Native);
+    let from = complete(&blobs, vec![(ALL, made)]);
+    let refused = |backend: &dyn StateBackend, owner: &StateOwner, from: &RestoreFrom| {
+        let mut state = backend.keyed(owner).unwrap();
+        let restored = from.operator("op", (0, 1), ALL);
+        state.restore(&restored).unwrap_err()
+    };
+    let error = refused(&HeapBackend, &owner, &from);
+    assert_eq!(error.code(), ErrorCode::StateMismatch);
+    assert!(error.help_text().unwrap().contains("savepoint"));
+    let mut other = owner.clone();
+    other.states[0].schema = text_schema();
+    let error = refused(&backend, &other, &from);
+    assert_eq!(error.code(), ErrorCode::StateMismatch, "{error}");
+    let mut foreign = from.clone();
+    let mut metadata = (*from.metadata).clone();
+    metadata.tasks[0].native[0].format = "rocksdb-9".into();
+    foreign.metadata = Arc::new(metadata);
+    let error = refused(&backend, &owner, &foreign);
+    assert_eq!(error.code(), ErrorCode::StateMismatch, "{error}");
+    for file in &from.metadata.tasks[0].native[0].files {
+        let object = file.file.name.clone().unwrap();
+        let path = blobs.join(&object);
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        for bytes in [&flipped[..], &whole[..whole.len() - 1]] {
+            // Another file: others may have links to the old one.
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, bytes).unwrap();
+            let error = refused(&backend, &owner, &from);
+            assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
+            assert!(error.to_string().contains(&object), "{error}");
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    let mut state = backend.keyed(&owner).unwrap();
+    state.restore(&from.operator("op", (0, 1), ALL)).unwrap();
+}
+
+#[test]
+fn a_savepoint_moves_between_heap_and_rocksdb() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = dir.path().join("blobs");
+    fs::create_dir(&blobs).unwrap();
+    let rocks = RocksBackend::open(&dir.path().join("state"), settings()).unwrap();
+    let mut owner = owner("op", DataType::I64, Some(ttl(true, false)));
+    let backends: [&dyn StateBackend; 4] = [&HeapBackend, &rocks, &HeapBackend, &rocks];
+    let mut last: Option<(RestoreFrom, Vec<String>)> = None;
+    for backend in backends {
+        let mut state = backend.keyed(&owner).unwrap();
+        at(state.as_mut(), 1_000);
+        if let Some((from, expected)) = last {
+            state.restore(&from.operator("op", (0, 1), ALL)).unwrap();
+            assert_eq!(of_groups(state.as_mut(), ALL), expected);
+        } else {
+            fill(state.as_mut(), ALL, 0..300);
+            at(state.as_mut(), 1_019);
+            fill(state.as_mut(), ALL, 100..200);
+            at(state.as_mut(), 1_021);
+        }
+        let expected = of_groups(state.as_mut(), ALL);
+        let made = snapshot(state.as_mut(), SnapshotForm::Canonical);
+        last = Some((complete(&blobs, vec![(ALL, made)]), expected));
+    }
+    // A new version of the job: a field more, and no time to live.
+    let (from, _) = last.unwrap();
+    owner.states.iter_mut().for_each(|s| s.ttl = None);
+    owner.states[0].schema = Schema::new(vec![
+        Field::new("more", DataType::I64).nullable(),
+        Field::new("n", DataType::I64),
+    ]);
+    let mut state = rocks.keyed(&owner).unwrap();
+    state.restore(&from.operator("op", (0, 1), ALL)).unwrap();
+    let slots = touch(state.as_mut(), keys(&DataType::I64, &[150]));
+    let read = &state.read(&slots).unwrap()[0];
+    assert!(read.present.is_none() && read.columns[0].is_null(0));
+    // And its files, read by the version before, with what was added.
+    let made = snapshot(state.as_mut(), SnapshotForm::Native);
+    let from = complete(&blobs, vec![(ALL, made)]);
+    owner.states[1].ttl = Some(ttl(false, false));
+    let mut again = rocks.keyed(&owner).unwrap();
+    at(again.as_mut(), 5_000);
+    again.restore(&from.operator("op", (0, 1), ALL)).unwrap();
+    let slots = touch(again.as_mut(), keys(&DataType::I64, &[150]));
+    assert_eq!(shown(&again.values(LAZY, &slots).unwrap()).len(), 1);
+    assert_ne!(shown(&again.values(LAZY, &slots).unwrap()), ["-"]);
+    at(again.as_mut(), 5_020);
+    assert_eq!(shown(&again.values(LAZY, &slots).unwrap()), ["-"]);
 }
