@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use arrow_array::{ArrayRef, Int64Array};
 use pelton_engine::function::{Slots, StateChange};
+use pelton_engine::snapshot::memory::{MemorySnapshot, MemoryTask, checkpoint};
 use pelton_engine::snapshot::{Made, SnapshotOutput, SnapshotWriter};
 use pelton_engine::state::{HeapState, KeyedState, Touched};
 use pelton_model::Error;
 use pelton_model::barrier::SnapshotForm;
 use pelton_model::graph::{StateKind, StateSpec};
+use pelton_model::key::KeyGroupRange;
 use pelton_model::schema::{DataType, Field, Schema};
 
 const ROWS: usize = 8_192;
@@ -145,7 +147,7 @@ fn main() {
         lazy: false,
         ttl: None,
     };
-    let mut state = HeapState::new(vec![int("k")], &[spec], 128);
+    let mut state = HeapState::new(vec![int("k")], std::slice::from_ref(&spec), 128);
     let mut touched = Touched::default();
     let all: Vec<i64> = (0..keys as i64).collect();
     for some in all.chunks(ROWS) {
@@ -155,4 +157,23 @@ fn main() {
     for rows_a_second in [0.0, 200_000.0, f64::INFINITY] {
         measure(&mut state, keys, rows_a_second, a_second);
     }
+    let (snapshot, mut writer) = MemorySnapshot::new();
+    writer.operator("op");
+    state.snapshot(SnapshotForm::Native, &mut writer).unwrap();
+    while !state.go_on_snapshot(&mut writer).unwrap() {}
+    writer.finish();
+    let task = MemoryTask {
+        index: 0,
+        key_groups: (0, 128),
+        operators: &["op"],
+        snapshot,
+    };
+    let saved = checkpoint(128, &[task]).unwrap();
+    let mut again = HeapState::new(vec![int("k")], &[spec], 128);
+    let all = KeyGroupRange { start: 0, end: 128 };
+    let from = Instant::now();
+    again.restore(&saved.operator("op", (0, 1), all)).unwrap();
+    let took = from.elapsed().as_nanos() as f64;
+    assert_eq!(again.len(), state.len());
+    println!("restore: {:.0} ns a key", took / keys as f64);
 }

@@ -24,10 +24,8 @@ pub(super) struct Pace {
     pub(super) slots: u32,
     /// Bytes of entries, about.
     pub(super) bytes: usize,
-    /// Values that are encoded together.
-    pub(super) values: u32,
-    /// Lists and maps that are: any of them may be large.
-    pub(super) collections: u32,
+    /// Slots that are encoded together, at most.
+    pub(super) at_once: u32,
     /// Pieces of what was set aside, at most.
     pub(super) pieces: usize,
     /// Bytes of such a piece.
@@ -38,8 +36,7 @@ pub(super) struct Pace {
 const PACE: Pace = Pace {
     slots: 16 << 10,
     bytes: 1 << 20,
-    values: 1 << 10,
-    collections: 64,
+    at_once: 1 << 10,
     pieces: 16,
     piece_bytes: 256 << 10,
 };
@@ -260,16 +257,17 @@ impl Frozen {
             if slots >= self.pace.slots || bytes >= self.pace.bytes || !into.has_room() {
                 return Ok(false);
             }
-            let at_once = match store {
-                Store::Values(_) => self.pace.values,
-                Store::Lists(_) | Store::Maps(_) => self.pace.collections,
-            };
-            let end = self.slots.min(self.slot.saturating_add(at_once));
-            let open = (self.slot..end).filter(|s| !part.is_marked(*s));
             self.chosen.clear();
-            self.chosen.extend(open);
-            slots += end - self.slot;
-            self.slot = end;
+            let end = self.slots.min(self.slot.saturating_add(self.pace.at_once));
+            let mut size = 0;
+            while self.slot < end && size < self.pace.bytes {
+                if !part.is_marked(self.slot) {
+                    self.chosen.push(self.slot);
+                    size += store.size_of(self.slot);
+                }
+                self.slot += 1;
+                slots += 1;
+            }
             let mut key = KeyOf::new(index, self.max_parallelism);
             let mut each = |slot, sub: &[u8], value: &[u8]| {
                 let (group, key) = key.of(slot);

@@ -9,8 +9,7 @@ use pelton_model::key::KeyGroupRange;
 const TINY: Pace = Pace {
     slots: 1,
     bytes: 1,
-    values: 1,
-    collections: 1,
+    at_once: 1,
     pieces: 1,
     piece_bytes: 1,
 };
@@ -263,4 +262,35 @@ fn state_of_another_type_is_refused() {
         message.contains("'value' of operator 'op'") && message.contains("'n'"),
         "{message}"
     );
+}
+
+#[test]
+fn large_collections_are_written_a_few_at_a_time() {
+    let mut s = state(None);
+    let keys: Vec<i64> = (0..50).collect();
+    let slots = slots(&mut s, &keys);
+    let names: Vec<String> = (0..1_000).map(|n| format!("{n:0100}")).collect();
+    let numbers: Vec<i64> = (0..1_000).collect();
+    for ordinal in 0..50 {
+        let all = vec![(0, ordinal); names.len()];
+        let change = entries(MAP, &all, Some(texts(&names)), ints(&numbers));
+        s.write(&slots, &[change]).unwrap();
+    }
+    let (snapshot, mut writer) = begin(&mut s);
+    let mut most = 0;
+    let mut complete = false;
+    while !complete {
+        let before = snapshot.len();
+        complete = s.go_on_snapshot(&mut writer).unwrap();
+        most = most.max(snapshot.len() - before);
+    }
+    writer.finish();
+    assert!(most < 2 << 20, "{most} bytes in one call");
+    assert!(snapshot.len() > 5_000_000);
+    let mut restored = state(None);
+    restore(&mut restored, &of_tasks(vec![snapshot]), 0, 1);
+    let found = super::slots(&mut restored, &keys);
+    let maps = restored.maps(MAP, &found, usize::MAX, usize::MAX).unwrap();
+    assert_eq!(maps.counts, vec![1_000; 50]);
+    assert_eq!(read_ints(&maps.values), numbers.repeat(50));
 }
