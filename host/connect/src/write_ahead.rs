@@ -56,6 +56,11 @@ pub trait Target: Send + Sync + 'static {
 
     /// Undoes what a crash has left half applied.
     fn tidy(&self) -> Result<()>;
+
+    /// Takes back the units of checkpoints after `after`, up to `to`, if it can: their rows come again.
+    fn take_back(&self, _after: CheckpointId, _to: CheckpointId) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The sink of a target.
@@ -94,6 +99,10 @@ impl<T: Target> Sink for WriteAhead<T> {
         let mut units = units.collect::<Result<Vec<_>>>()?;
         units.sort_unstable();
         units.iter().try_for_each(|unit| self.target.apply(unit))
+    }
+
+    fn take_back(&self, after: CheckpointId, to: CheckpointId) -> Result<()> {
+        self.target.take_back(after, to)
     }
 
     fn recover(&self, committables: &[Vec<u8>]) -> Result<()> {

@@ -111,6 +111,12 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
+    /// Checkpoints after `after`, up to `to`, were complete, and are damaged: the job goes on from `after`, and the rows that
+    /// became visible with them come again. What can be taken back of them is. Called before [`recover`](Self::recover).
+    fn take_back(&self, _after: CheckpointId, _to: CheckpointId) -> Result<()> {
+        Ok(())
+    }
+
     /// What was prepared for a checkpoint that will never be complete is undone.
     fn abort(&self, _committables: &[Vec<u8>]) -> Result<()> {
         Ok(())

@@ -20,6 +20,7 @@
 //! With checkpoints each row is there once, whatever crashes: at a barrier a task closes and syncs its files, which get
 //! their names, `part-TASK-CHECKPOINT-NUMBER.EXT`, when the checkpoint is complete (see [`commit`](super::commit)). A single
 //! file is synced at a barrier; a later start cuts off what stands behind, and goes on with it. It can't be Parquet then.
+//! A complete file must stay where it is until the next checkpoint is complete: a start asks for it once more.
 //!
 //! Without `changelog`, a row that changes an earlier one is refused. Text needs rows of one string: its lines.
 
@@ -31,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pelton_engine::connector::{Delivery, Sink, SinkWriter};
 use pelton_model::batch::{Batch, RowKind};
+use pelton_model::id::CheckpointId;
 use pelton_model::schema::{DataType, Schema};
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -93,6 +95,10 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
     fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
     if !request.resumed {
         clear(&plan)?;
+        if plan.checkpoints {
+            // A start that was killed before its first checkpoint could not clean up.
+            plan.remove_hidden()?;
+        }
     }
     Ok(Arc::new(FilesSink {
         plan: Arc::new(plan),
@@ -355,19 +361,24 @@ fn earlier(plan: &Plan, folder: &Path, old: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Hidden files in a folder and those of its partitions.
-fn hidden(plan: &Plan, folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Files of some names in a folder and those of its partitions.
+fn files_with(
+    plan: &Plan,
+    folder: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+    found: &mut Vec<PathBuf>,
+) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|e| unwritable(folder, &e))? {
         let entry = entry.map_err(|e| unwritable(folder, &e))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let partitions = plan.partitions.as_ref();
-        if is_hidden(&name) {
+        if wanted(&name) {
             found.push(entry.path());
         } else if partitions.is_some_and(|p| p.names_folder(&name))
             && entry.file_type().is_ok_and(|t| t.is_dir())
         {
-            hidden(plan, &entry.path(), found)?;
+            files_with(plan, &entry.path(), wanted, found)?;
         }
     }
     Ok(())
@@ -375,6 +386,15 @@ fn hidden(plan: &Plan, folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 fn is_hidden(name: &str) -> bool {
     name.starts_with(".part-") && name.ends_with(".inprogress")
+}
+
+/// The checkpoint in the name of a complete file.
+fn checkpoint_of(name: &str) -> Option<u64> {
+    let (stem, _) = name.strip_prefix("part-")?.split_once('.')?;
+    let mut numbers = stem.split('-');
+    let (_task, checkpoint) = (numbers.next()?, numbers.next()?);
+    let _number: u32 = numbers.next()?.parse().ok()?;
+    checkpoint.parse().ok()
 }
 
 struct FilesSink {
@@ -417,16 +437,39 @@ impl Sink for FilesSink {
     /// What earlier starts have left hidden is nobody's, but for a single file, which the writer goes on with.
     fn recover(&self, committables: &[Vec<u8>]) -> Result<()> {
         self.commit(committables)?;
-        if self.plan.single {
-            return Ok(());
+        self.plan.remove_hidden()
+    }
+
+    fn take_back(&self, after: CheckpointId, to: CheckpointId) -> Result<()> {
+        let plan = &self.plan;
+        if plan.single {
+            // It is shown with the last checkpoint, and before that the writer goes on with it.
+            let (place, hidden) = plan.names_of("", 0, 0);
+            return match place.exists() && !hidden.exists() {
+                true => fs::rename(&place, &hidden).map_err(|e| unwritable(&place, &e)),
+                false => Ok(()),
+            };
         }
+        let lost = |name: &str| {
+            checkpoint_of(name).is_some_and(|checkpoint| checkpoint > after.0 && checkpoint <= to.0)
+        };
         let mut found = Vec::new();
-        hidden(&self.plan, self.plan.folder(), &mut found)?;
-        found.iter().try_for_each(|path| commit::remove(path))
+        files_with(plan, plan.folder(), &lost, &mut found)?;
+        found.iter().try_for_each(|path| commit::remove(path))?;
+        sync_folders(plan.folder(), found.iter().map(PathBuf::as_path))
     }
 }
 
 impl Plan {
+    fn remove_hidden(&self) -> Result<()> {
+        if self.single {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        files_with(self, self.folder(), &is_hidden, &mut found)?;
+        found.iter().try_for_each(|path| commit::remove(path))
+    }
+
     /// Gives complete files their names, and syncs their folders.
     pub(super) fn show(&self, files: Vec<Hidden>) -> Result<()> {
         let places = files.into_iter().map(Hidden::show);

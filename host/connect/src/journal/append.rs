@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use pelton_model::Result;
 use pelton_model::batch::Batch;
+use pelton_model::id::CheckpointId;
 
-use super::{Lines, content, refused, sync_folder};
+use super::{Lines, content, refused, replace, sync_folder};
 use crate::text::{kind_word, write_json_change};
 use crate::write_ahead::{Target, Unit};
 
@@ -81,6 +82,21 @@ impl Open {
         self.file.write_all(bytes)?;
         self.file.sync_all()
     }
+}
+
+/// A journal without the units of these checkpoints, and without what is half applied.
+fn without(bytes: &[u8], lost: impl Fn(u64) -> bool) -> Vec<u8> {
+    let (mut kept, mut from, mut at) = (Vec::new(), 0, 0);
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        at += line.len();
+        if let Some((checkpoint, _)) = read_marker(line) {
+            if !lost(checkpoint) {
+                kept.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+            }
+            from = at;
+        }
+    }
+    kept
 }
 
 /// The markers in a journal, and where the last one ends.
@@ -154,5 +170,15 @@ impl Target for Journal {
             cut.and_then(|()| open.file.sync_all())
                 .map_err(|e| self.failed(&e))
         })
+    }
+
+    fn take_back(&self, after: CheckpointId, to: CheckpointId) -> Result<()> {
+        let lost = |checkpoint| checkpoint > after.0 && checkpoint <= to.0;
+        let kept = without(&content(&self.path)?, lost);
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        replace(&self.path, &kept)
     }
 }

@@ -24,7 +24,7 @@ mod tests;
 mod upsert;
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,6 +136,21 @@ fn content(path: &Path) -> Result<Vec<u8>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         read => read.map_err(|e| refused(path, &e)),
     }
+}
+
+/// Puts a file in the place of the one that is there, and its folder if there is none.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |e| refused(path, &e);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = path.with_file_name(format!(".{name}.inprogress"));
+    let mut file = fs::File::create(&hidden).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    fs::rename(&hidden, path).map_err(failed)?;
+    sync_folder(path)
 }
 
 /// Syncs the folder of a file.

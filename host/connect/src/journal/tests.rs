@@ -105,6 +105,24 @@ fn rows_are_there_once_wherever_the_apply_was_cut_off() {
 }
 
 #[test]
+fn what_came_with_a_damaged_checkpoint_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let sink = open(&path, &[], true, false).unwrap();
+    sink.commit(&prepare(&sink)).unwrap();
+    let whole = format!("{FIRST}{SECOND}");
+    let later = "{\"k\":\"z\",\"n\":9}\n#applied checkpoint=6 task=0 rows=1\n";
+    fs::write(&path, format!("{whole}{later}{{")).unwrap();
+    sink.take_back(CheckpointId(4), CheckpointId(6)).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+    sink.take_back(CheckpointId(3), CheckpointId(4)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    sink.recover(&[]).unwrap();
+    sink.commit(&prepare(&sink)).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+}
+
+#[test]
 fn without_checkpoints_rows_are_appended_as_they_come() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");

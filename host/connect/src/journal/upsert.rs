@@ -5,8 +5,6 @@
 //! end; until they have come, the file may be ahead of the checkpoint.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +13,7 @@ use pelton_model::batch::{Batch, RowKind};
 use pelton_model::id::CheckpointId;
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::{Lines, content, refused, sync_folder};
+use super::{Lines, content, replace};
 use crate::text::{write_json_row, write_json_value};
 
 /// Bytes of keys and rows.
@@ -90,17 +88,7 @@ impl Shared {
             bytes.extend_from_slice(row);
             bytes.push(b'\n');
         }
-        let failed = |e| refused(&self.path, &e);
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let hidden = self.path.with_file_name(format!(".{name}.inprogress"));
-        let mut file = File::create(&hidden).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        fs::rename(&hidden, &self.path).map_err(failed)?;
-        sync_folder(&self.path)?;
+        replace(&self.path, &bytes)?;
         table.changed = false;
         Ok(())
     }

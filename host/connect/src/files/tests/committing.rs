@@ -251,6 +251,69 @@ fn a_single_file_goes_on_behind_what_the_checkpoint_has() {
     assert_eq!(e.code(), ErrorCode::GraphInvalid);
 }
 
+#[test]
+fn what_came_with_damaged_checkpoints_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = open(
+        dir.path(),
+        &[("format", "json"), ("partition_by", "d")],
+        1,
+        false,
+    )
+    .unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    for id in [3, 5, 7] {
+        writer.write(&rows(0..2)).unwrap();
+        let prepared = writer.prepare(CheckpointId(id)).unwrap();
+        sink.commit(&prepared.committables).unwrap();
+    }
+    fs::write(dir.path().join("part-mine.jsonl"), "").unwrap();
+    sink.take_back(CheckpointId(3), CheckpointId(5)).unwrap();
+    let left = [
+        "d=d0/part-0-3-0.jsonl",
+        "d=d0/part-0-7-4.jsonl",
+        "d=d1/part-0-3-1.jsonl",
+        "d=d1/part-0-7-5.jsonl",
+        "part-mine.jsonl",
+    ];
+    assert_eq!(names(dir.path()), left);
+
+    let path = dir.path().join("one.csv");
+    let single = [("format", "csv"), ("single", "true")];
+    let sink = open(&path, &single, 1, false).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&rows(0..1)).unwrap();
+    let early = writer.prepare(CheckpointId(1)).unwrap();
+    writer.write(&rows(1..2)).unwrap();
+    writer.finish().unwrap();
+    let last = writer.prepare(CheckpointId(2)).unwrap();
+    drop(writer);
+    sink.commit(&last.committables).unwrap();
+    let sink = open(&path, &single, 1, true).unwrap();
+    sink.take_back(CheckpointId(1), CheckpointId(2)).unwrap();
+    sink.recover(&early.committables).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.restore(early.state.as_slice()).unwrap();
+    assert!(!path.exists());
+    writer.write(&rows(2..3)).unwrap();
+    writer.finish().unwrap();
+    let last = writer.prepare(CheckpointId(4)).unwrap();
+    sink.commit(&last.committables).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "n,d\n0,d0\n2,d2\n");
+}
+
+#[test]
+fn a_fresh_start_clears_what_nobody_will_show() {
+    let dir = tempfile::tempdir().unwrap();
+    let format = [("format", "json")];
+    let sink = open(dir.path(), &format, 1, false).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&rows(0..1)).unwrap();
+    std::mem::forget(writer);
+    open(dir.path(), &format, 1, false).unwrap();
+    assert_eq!(hidden(dir.path()), 0);
+}
+
 /// One start of a job: what it does before it crashes.
 #[derive(Clone, Debug)]
 struct Start {
