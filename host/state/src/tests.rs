@@ -1,6 +1,7 @@
 //! State in RocksDB is the state that the heap has.
 
 mod bounds;
+mod gate;
 mod snapshots;
 mod windows;
 

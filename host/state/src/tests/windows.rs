@@ -180,6 +180,15 @@ fn windows_larger_than_their_room_are_those_of_the_heap() {
                 heap.rows(&rows);
                 rocks.rows(&rows);
             }
+            if at == 3 {
+                let from = rocks.snapshot();
+                let sections = &from.metadata.tasks[0].sections;
+                let entries = |name: &str| {
+                    let of = sections.iter().find(|s| s.spec.name == name);
+                    of.map_or(0, |s| s.entries)
+                };
+                assert!(entries("spilled") > 4 * entries("windows"), "{sections:?}");
+            }
             let watermark = if at == 4 { i64::MAX } else { at * 1_000 };
             heap.watermark(watermark, &mut want);
             rocks.watermark(watermark, &mut got);
