@@ -47,6 +47,11 @@ impl RocksBackend {
         Self::with_split(dir, split, settings)
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Empties the write buffers of all databases, and compacts all there is.
     #[cfg(test)]
     pub(crate) fn flush(&self) {

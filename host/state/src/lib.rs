@@ -5,9 +5,16 @@
 //!
 //! # Layout
 //!
-//! One database a job, one column family for each (operator uid, state name), named `uid` `/` `name`. All tasks of an
-//! operator share it, each within its key groups. Numbers are big-endian, rows stand in their
-//! [canonical encoding](pelton_model::encoding), which ends by itself.
+//! A job has one folder. Each task of an operator has a database of its own there, so that a snapshot is its files and
+//! nobody else's; all share memory and threads. Each state has a column family, named `state/` and its name. Numbers are
+//! big-endian, rows stand in their [canonical encoding](pelton_model::encoding), which ends by itself.
+//!
+//! ```text
+//! owner            locked as long as the process lives
+//! db/N             a database
+//! snapshot/N       links to the files of a snapshot, until it is uploaded
+//! restore/N        files that are read, until what is wanted of them is copied
+//! ```
 //!
 //! | state | key | value |
 //! |---|---|---|
@@ -20,6 +27,13 @@
 //! where the state has a time to live: when the value was last written, or read, where that counts. Items of lists are
 //! numbered by their task in the order in which they are added, all lists together. So whatever belongs to a key group
 //! lies side by side, and so does whatever belongs to a key, in the order in which it is read.
+//!
+//! # Snapshots
+//!
+//! In the native form, `rocksdb-1`, a snapshot is the database's own files: tables that never change, and the list of
+//! them. A table is called after the database that made it, so that it is uploaded once, whoever has it later. In the
+//! canonical form it is read from the database at the same cut. What is linked, and when, is in `store`; what a task does
+//! at a barrier is in `rocks::snapshot`.
 
 mod backend;
 mod canonical;

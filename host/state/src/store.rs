@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use pelton_engine::state::StateOwner;
 use pelton_model::graph::{StateSpec, Ttl};
+use pelton_model::key::KeyGroupRange;
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{
@@ -318,32 +319,16 @@ impl Store {
     pub(crate) fn link(&self, into: &Path, given_up: &AtomicBool) -> Result<()> {
         // However it ends.
         let _open = Reopen(self);
-        let done = self.link_held(into, given_up);
-        let counted = done.and_then(|()| {
-            // Nothing is written meanwhile.
-            let held = lock(&self.gate.held);
-            let mut entries = 0;
-            for name in &self.families {
-                entries += self.property(name, NUM_ENTRIES_ACTIVE_MEM_TABLE)?;
-            }
-            Ok(entries == held.written)
-        });
-        match counted? {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorCode::StateFailed,
-                "what came after the barrier was written too early",
-            )
-            .help("nothing is lost: the next checkpoint tries again")),
-        }
-    }
-
-    fn link_held(&self, into: &Path, given_up: &AtomicBool) -> Result<()> {
         if let Some(parent) = into.parent() {
             std::fs::create_dir_all(parent).map_err(|e| unusable(parent, &e))?;
         }
-        let errors = |name: &String| self.property(name, BACKGROUND_ERRORS);
-        let errors_before = self.families.first().map_or(Ok(0), errors)?;
+        let errors_before = self.switch()?;
+        self.link_switched(into, errors_before, given_up)
+    }
+
+    /// Switches all write buffers; how many errors there were before. Waits where flushes have fallen behind.
+    pub(crate) fn switch(&self) -> Result<u64> {
+        let errors = self.errors()?;
         let mut flush = FlushOptions::default();
         flush.set_wait(false);
         for name in &self.families {
@@ -353,16 +338,47 @@ impl Store {
                 .map_err(|e| self.refused(&e))?;
         }
         self.pass(Passes::Small);
+        Ok(errors)
+    }
+
+    /// As [`link`](Self::link), once the write buffers are switched; writes stay held.
+    pub(crate) fn link_switched(
+        &self,
+        into: &Path,
+        errors_before: u64,
+        given_up: &AtomicBool,
+    ) -> Result<()> {
         self.flushed(errors_before, given_up)?;
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.refused(&e))?;
         checkpoint
             .create_checkpoint_with_log_size(into, u64::MAX)
-            .map_err(|e| refused(into, &e))
+            .map_err(|e| refused(into, &e))?;
+        // Nothing is written meanwhile.
+        let held = lock(&self.gate.held);
+        let mut entries = 0;
+        for name in &self.families {
+            entries += self.property(name, NUM_ENTRIES_ACTIVE_MEM_TABLE)?;
+        }
+        let exact = entries == held.written;
+        drop(held);
+        match exact {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorCode::StateFailed,
+                "what came after the barrier was written too early",
+            )
+            .help("nothing is lost: the next checkpoint tries again")),
+        }
+    }
+
+    /// Errors of flushes and merges, up to now.
+    fn errors(&self) -> Result<u64> {
+        let first = self.families.first();
+        first.map_or(Ok(0), |name| self.property(name, BACKGROUND_ERRORS))
     }
 
     /// Waits until the write buffers of the cut are files.
     fn flushed(&self, errors_before: u64, given_up: &AtomicBool) -> Result<()> {
-        let errors = |name: &String| self.property(name, BACKGROUND_ERRORS);
         for _ in 0..LOOKS_MAX {
             let mut waiting = 0;
             for name in &self.families {
@@ -377,7 +393,7 @@ impl Store {
                     "the snapshot was given up",
                 ));
             }
-            if self.families.first().map_or(Ok(0), errors)? > errors_before {
+            if self.errors()? > errors_before {
                 break;
             }
             std::thread::sleep(LOOK);
@@ -433,6 +449,28 @@ impl Store {
     /// All there is now, whatever is written later.
     pub(crate) fn frozen(&self) -> rocksdb::SnapshotWithThreadMode<'_, Db> {
         self.db.snapshot()
+    }
+
+    /// Takes everything away but these key groups: whole files at once, the rest by marks that later merges follow.
+    pub(crate) fn keep_only(&self, groups: KeyGroupRange) -> Result<()> {
+        // No key group is beyond.
+        const END: [u8; 2] = [u8::MAX; 2];
+        let bytes = |group: u32| u16::try_from(group).map_or(END, u16::to_be_bytes);
+        let (start, end) = (bytes(groups.start), bytes(groups.end));
+        for name in &self.families {
+            let handle = self.named(name)?;
+            let mut batch = WriteBatch::default();
+            for (from, to) in [([0; 2], start), (end, END)] {
+                if from < to {
+                    self.db
+                        .delete_file_in_range_cf(&handle, from, to)
+                        .map_err(|e| self.refused(&e))?;
+                    batch.delete_range_cf(&handle, from, to);
+                }
+            }
+            self.write(batch)?;
+        }
+        Ok(())
     }
 
     /// Bytes of live data of a column family, about.

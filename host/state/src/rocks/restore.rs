@@ -37,16 +37,23 @@ impl RocksState {
                 natives.push((task, native, readers));
             }
         }
-        let own = (from.key_groups.start, from.key_groups.end);
-        match natives.as_slice() {
-            [(task, native, _)] if task.key_groups == own && self.is_same(native) => {
-                self.adopt(from.from, native)?;
+        // The files that have most of what is wanted are taken as they are; what is in others is read.
+        let wanted = |task: &TaskRecord| {
+            let (start, end) = task.key_groups;
+            end.min(from.key_groups.end) - start.max(from.key_groups.start)
+        };
+        natives.sort_by_key(|(task, ..)| std::cmp::Reverse(wanted(task)));
+        let base = natives
+            .iter()
+            .position(|(_, native, _)| self.is_same(native));
+        if let Some((task, native, _)) = base.map(|place| natives.remove(place)) {
+            self.adopt(from.from, native)?;
+            if task.key_groups != (from.key_groups.start, from.key_groups.end) {
+                self.store.keep_only(from.key_groups)?;
             }
-            _ => {
-                for (task, native, readers) in natives {
-                    self.merge(from.from, (task, native), &readers, from.key_groups)?;
-                }
-            }
+        }
+        for (task, native, readers) in natives {
+            self.merge(from.from, (task, native), &readers, from.key_groups)?;
         }
         self.take_entries(from, &canonical)
     }

@@ -24,8 +24,8 @@ use crate::canonical::{self, Chunk, Section};
 use crate::native;
 
 /// Slots that one step writes, and their bytes. Tests see many steps.
-const CLEANED: usize = if cfg!(test) { 4 } else { 4_096 };
-const CLEANED_BYTES: usize = 4 << 20;
+const CLEANED: usize = if cfg!(test) { 4 } else { 2_048 };
+const CLEANED_BYTES: usize = 1 << 20;
 /// Slots, and their bytes, that may be dirty where the cut is made at the barrier.
 const DIRTY_MAX: usize = 8_192;
 const DIRTY_BYTES_MAX: usize = 8 << 20;
