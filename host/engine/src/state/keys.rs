@@ -247,6 +247,26 @@ impl KeyIndex {
         }
     }
 
+    /// A copy of what gives keys by their slots; none is found in it.
+    #[must_use]
+    pub fn names(&self) -> Self {
+        let table = match &self.table {
+            Table::Integers(t) => Table::Integers(Integers {
+                entries: Vec::new(),
+                mask: 0,
+                len: 0,
+                keys: t.keys.clone(),
+                free: Vec::new(),
+                base: 1,
+            }),
+            Table::Encoded(t) => Table::Encoded(t.names()),
+        };
+        Self {
+            fields: self.fields.clone(),
+            table,
+        }
+    }
+
     /// From now on the lowest of the slots that are free is given first.
     pub fn lowest_first(&mut self) {
         let free = match &mut self.table {

@@ -79,6 +79,14 @@ impl Pane {
     pub(in crate::operators) fn bytes(&self) -> u64 {
         self.index.bytes() + self.values.bytes()
     }
+
+    /// A copy in which no key is found.
+    pub(in crate::operators) fn names(&self) -> Self {
+        Self {
+            index: self.index.names(),
+            values: self.values.clone(),
+        }
+    }
 }
 
 impl Function {

@@ -13,7 +13,6 @@ mod book;
 mod saved;
 mod timers;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pelton_model::barrier::Barrier;
@@ -39,10 +38,10 @@ use saved::Writing;
 pub struct SessionOperator {
     frame: Frame,
     function: Function,
-    index: Arc<KeyIndex>,
+    index: KeyIndex,
     book: Book,
     /// By the session's slot.
-    values: Arc<Values>,
+    values: Values,
     levels: Vec<Level>,
     /// Sessions of a depth above 0.
     deep: Vec<u32>,
@@ -85,9 +84,9 @@ impl SessionOperator {
                 max_parallelism: MAX_PARALLELISM_DEFAULT,
             },
             writing: None,
-            index: Arc::new(KeyIndex::new(frame.key.clone(), 0)),
+            index: KeyIndex::new(frame.key.clone(), 0),
             book: Book::new(spec.assigner.parts().0, spec.lateness_ms),
-            values: Arc::new(function.values()),
+            values: function.values(),
             frame,
             function,
             levels: Vec::new(),
@@ -138,7 +137,7 @@ impl SessionOperator {
     /// Does what was noted.
     fn flush(&mut self, batch: &Batch, cx: &mut Context<'_>) -> Result<()> {
         let total = self.book.slots();
-        let values = Arc::make_mut(&mut self.values);
+        let values = &mut self.values;
         for level in &mut self.levels {
             if !level.into.is_empty() {
                 self.function.join(values, &level.into, &level.from, cx)?;
@@ -182,9 +181,9 @@ impl SessionOperator {
     }
 
     fn forget(&mut self, session: u32) {
-        Arc::make_mut(&mut self.values).reset(session);
+        self.values.reset(session);
         if let Some(key) = self.book.remove(session) {
-            Arc::make_mut(&mut self.index).remove(key);
+            self.index.remove(key);
         }
     }
 
@@ -260,7 +259,7 @@ impl SessionOperator {
             if let Some(key) = keys.get(*row as usize)
                 && !self.book.has_sessions(*key)
             {
-                Arc::make_mut(&mut self.index).remove(*key);
+                self.index.remove(*key);
             }
         }
         Ok(late)
@@ -282,7 +281,7 @@ impl Operator for SessionOperator {
             return Ok(());
         };
         let mut keys = std::mem::take(&mut self.slots);
-        let index = Arc::make_mut(&mut self.index);
+        let index = &mut self.index;
         let rows = RowSet::First(batch.len());
         index.locate(&self.frame.key_of(&batch), rows, &mut keys)?;
         self.book.grow(index.slots());

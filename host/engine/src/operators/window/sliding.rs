@@ -9,7 +9,8 @@
 //!
 //! The results of a window come in the order of the first slice that has the key, then of the key's first arrival there;
 //! those of a [`Running`] one in an order of its own. Neither depends on how rows came in batches; a key that came
-//! behind the watermark may stand elsewhere.
+//! behind the watermark may stand elsewhere. Where slices do not fit in memory and the backend has room for them
+//! elsewhere, they leave ([`overflow`]), and results come by key group.
 
 mod overflow;
 mod running;
@@ -69,6 +70,8 @@ pub struct WindowOperator {
     spare: Option<KeyIndex>,
     form: Form,
     task: u32,
+    /// Batches so far.
+    batches: u64,
     /// What the snapshot at hand still lacks.
     writing: Writing,
     /// Where slices are that do not fit in memory.
@@ -84,6 +87,8 @@ struct Slice {
     places: Arc<Vec<u32>>,
     /// [`Running`] has its keys.
     closed: bool,
+    /// The last batch that added to it.
+    added: u64,
 }
 
 enum Sharing {
@@ -141,6 +146,7 @@ impl WindowOperator {
                 max_parallelism: MAX_PARALLELISM_DEFAULT,
             },
             task: 0,
+            batches: 0,
             writing: Writing::default(),
             spill: None,
             firing: None,
@@ -224,9 +230,11 @@ impl WindowOperator {
                     pane: Arc::new(pane),
                     places: Arc::default(),
                     closed: false,
+                    added: 0,
                 })
             }
         };
+        slice.added = self.batches;
         if let Some(spill) = &mut self.spill {
             spill.bring(start, &mut slice.pane, &key, rows)?;
         }
@@ -494,6 +502,7 @@ impl Operator for WindowOperator {
         let Some((batch, times)) = timed(&batch)? else {
             return Ok(());
         };
+        self.batches += 1;
         let (mut open, mut fired, mut late) = (Vec::new(), Vec::new(), Vec::new());
         // Rows of slices that are merged already.
         let mut behind: Vec<u32> = Vec::new();

@@ -156,6 +156,14 @@ impl Encoded {
         self.base = self.base.wrapping_add(out.slots.len() as u32);
     }
 
+    pub(super) fn names(&self) -> Self {
+        Self {
+            arena: self.arena.clone(),
+            spans: self.spans.clone(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn offer(&mut self, slots: usize, free: Vec<u32>) {
         let slots = slots.max(self.spans.len());
         self.spans.resize(slots, (0, 0));

@@ -1,8 +1,6 @@
 //! What a session operator writes at a barrier, and how it goes on from that. When sessions are looked at again follows
 //! from when they end.
 
-use std::sync::Arc;
-
 use pelton_model::encoding::decode;
 use pelton_model::schema::{DataType, Field};
 use pelton_model::snapshot::{Entry, SectionKind, SectionSpec};
@@ -23,8 +21,9 @@ const CHUNK: usize = 1024;
 /// Sessions of a snapshot that are not written yet.
 pub(super) struct Writing {
     section: u32,
-    index: Arc<KeyIndex>,
-    values: Arc<Values>,
+    /// Copies: a session may change with any row.
+    index: KeyIndex,
+    values: Values,
     left: std::vec::IntoIter<Open>,
 }
 
@@ -83,8 +82,8 @@ impl SessionOperator {
         let section = into.section(self.form.section(SESSIONS, &first()));
         self.writing = Some(Writing {
             section,
-            index: Arc::clone(&self.index),
-            values: Arc::clone(&self.values),
+            index: self.index.names(),
+            values: self.values.clone(),
             left: self.book.open_sessions().into_iter(),
         });
     }
@@ -125,7 +124,7 @@ impl SessionOperator {
             &self.frame.key,
             read.at.iter().map(|[key, value, _]| bytes(*key, *value)),
         )?;
-        let index = Arc::make_mut(&mut self.index);
+        let index = &mut self.index;
         let mut slots = Vec::new();
         index.locate(&keys, RowSet::First(read.at.len()), &mut slots)?;
         self.book.grow(index.slots());
@@ -138,7 +137,7 @@ impl SessionOperator {
             sessions.push(session);
         }
         let encoded = read.at.iter().map(|[_, value, end]| bytes(*value, *end));
-        let values = Arc::make_mut(&mut self.values);
+        let values = &mut self.values;
         let total = self.book.slots();
         self.form.codec.load(values, &sessions, total, encoded)
     }

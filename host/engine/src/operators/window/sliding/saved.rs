@@ -20,6 +20,8 @@ use crate::operators::window::saved::{
 use crate::snapshot::{Restored, SnapshotWriter, section};
 
 const WINDOWS: &str = "windows";
+/// What so many last batches have added to is copied at once, with less than its next change would copy.
+const HOT: u64 = 4;
 /// Slices merged from a time up to another, in the order in which their rows were added.
 const MERGED: &str = "merged";
 /// Of each task: which ones are merged.
@@ -57,7 +59,10 @@ impl WindowOperator {
                 section: number,
                 start: *start,
                 end: start.saturating_add(self.pane_ms()),
-                pane: Arc::clone(&slice.pane),
+                pane: match slice.added + HOT > self.batches {
+                    true => Arc::new(slice.pane.names()),
+                    false => Arc::clone(&slice.pane),
+                },
                 keys: keys.cloned(),
                 places: Arc::clone(&slice.places),
                 placed,
@@ -144,6 +149,7 @@ impl WindowOperator {
                 pane: Arc::new(pane),
                 places: Arc::new(if same { places } else { Vec::new() }),
                 closed: false,
+                added: 0,
             };
             self.panes.insert(start, slice);
         }
@@ -198,6 +204,7 @@ impl WindowOperator {
                 pane: Arc::new(self.function.pane(&self.frame.key, 0)),
                 places: Arc::default(),
                 closed: false,
+                added: 0,
             };
             self.panes.insert(*start, slice);
         }
