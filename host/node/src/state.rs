@@ -40,6 +40,8 @@ impl JobState {
                 .help("name a folder that is writable with the setting `state.dir`")
         };
         std::fs::create_dir_all(&settings.dir).map_err(refused)?;
+        // Of processes that were killed: state comes back from checkpoints.
+        pelton_state::remove_stale(&settings.dir)?;
         let folder = tempfile::Builder::new()
             .prefix("job-")
             .tempdir_in(&settings.dir)

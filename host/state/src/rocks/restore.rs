@@ -24,6 +24,8 @@ type Readers = Vec<Option<SectionReader>>;
 
 impl RocksState {
     pub(super) fn take_back(&mut self, from: &Restored<'_>) -> Result<()> {
+        // There will be snapshots.
+        self.snapshots = true;
         // All is looked at before anything is fetched.
         let canonical = self.readers(from.sections())?;
         let mut natives = Vec::new();
@@ -66,6 +68,7 @@ impl RocksState {
         if let Some(time) = self.time {
             state.at(time);
         }
+        state.snapshots = true;
         *self = state;
         Ok(())
     }
