@@ -3,6 +3,7 @@
 //! and each figure is the median of its runs. CPU time, where it is not said otherwise: other processes matter less.
 
 mod calls;
+mod checkpoints;
 mod flink;
 mod jobs;
 mod joins;
@@ -104,12 +105,13 @@ pub(crate) struct Bench<'a> {
 /// A part of the measurements.
 type Section = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
 
-const SECTIONS: [Section; 13] = [
+const SECTIONS: [Section; 14] = [
     ("boundary", calls::boundary),
     ("filter-map", calls::filter_map),
     ("keyed-sum", calls::keyed_sum),
     ("kinds", kinds::kinds),
     ("state", state::state),
+    ("checkpoints", checkpoints::checkpoints),
     ("windows", windows::windows),
     ("interval-join", joins::interval),
     ("unique", joins::unique),

@@ -134,7 +134,7 @@ pub(super) struct Ran {
     pub(super) rows_in: u64,
     seconds: f64,
     pub(super) cpu_seconds: f64,
-    seconds_running: f64,
+    pub(super) seconds_running: f64,
     pub(super) cpu_seconds_running: f64,
     pub(super) peak_memory_bytes: u64,
 }
@@ -163,8 +163,17 @@ pub(super) fn run(file: &Path, params: &[(String, String)]) -> Result<Ran> {
 }
 
 fn run_with(file: &Path, params: &[(String, String)], state: State) -> Result<Ran> {
+    run_with_args(file, params, &["--state", state.name()])
+}
+
+/// The same with flags of `pelton run`.
+pub(super) fn run_with_args(
+    file: &Path,
+    params: &[(String, String)],
+    args: &[&str],
+) -> Result<Ran> {
     let output = command(file, params)?
-        .args(["--state", state.name()])
+        .args(args)
         .output()
         .map_err(|e| failed("a run cannot be started", &e))?;
     let stdout = String::from_utf8_lossy(&output.stdout);

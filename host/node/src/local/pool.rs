@@ -122,7 +122,8 @@ impl Pool {
 
     /// Tells a task something, in order. One that has ended does not hear it.
     pub(super) fn tell(&self, index: usize, command: TaskCommand) {
-        if let Some(slot) = self.slots.get(index) {
+        let slot = self.slots.get(index);
+        if let Some(slot) = slot.filter(|s| s.state.load(Ordering::Acquire) != DONE) {
             lock(&slot.commands).push_back(command);
             self.wake(index);
         }
