@@ -17,7 +17,7 @@ use repository::{
 };
 
 /// Which of our crates a crate may depend on, by folder.
-const CRATE_ARROWS: [(&str, &[&str]); 14] = [
+const CRATE_ARROWS: [(&str, &[&str]); 16] = [
     ("host/model", &[]),
     ("host/engine", &["pelton-model"]),
     ("host/control", &["pelton-model"]),
@@ -50,6 +50,13 @@ const CRATE_ARROWS: [(&str, &[&str]); 14] = [
     ("sdk/macros", &[]),
     // It drives the real binary and may borrow the host's pure values to say what it expects.
     ("tests/it", &["pelton-model"]),
+    // The real tasks and the real coordinator in a simulated world.
+    (
+        "tests/sim",
+        &["pelton-model", "pelton-engine", "pelton-control"],
+    ),
+    // It is the product with a hook that kills it, and what starts it again.
+    ("tests/chaos", &["pelton-node", "pelton-model"]),
     ("tests/xtask", &[]),
 ];
 

@@ -28,7 +28,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   setup         installs what is missing on this machine: a C compiler, the WebAssembly target
   test          set-up, then every check and test of the project, with a table of minutes
   demo          set-up, then the example job hot-items over ten million events
-  bench [ARGS]  set-up, then `pelton bench ARGS` in a release build";
+  bench [ARGS]  set-up, then `pelton bench ARGS` in a release build
+  chaos [ARGS]  set-up, then jobs that are killed and started again; --all: at every point, in every way";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         (Some("test"), []) => return test::run(&repo),
         (Some("demo"), []) => product::demo(&repo),
         (Some("bench"), args) => product::bench(&repo, args),
+        (Some("chaos"), args) => product::chaos(&repo, args),
         (Some("help" | "--help" | "-h"), _) => {
             shell::print(USAGE);
             return ExitCode::SUCCESS;

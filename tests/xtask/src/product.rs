@@ -66,6 +66,25 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result<()> {
     shell::run(&mut command)
 }
 
+/// `cargo xtask chaos ARGS`: real jobs, killed at named points and started again, must write what an undisturbed run
+/// writes.
+///
+/// # Errors
+/// When a build fails, or a job writes something else.
+pub(crate) fn chaos(repo: &Repo, args: &[String]) -> Result<()> {
+    setup::run(repo)?;
+    build(repo, Profile::Dev)?;
+    let Some(examples) = repo.guest_examples() else {
+        bail!("guest-examples has no jobs in this clone")
+    };
+    build_jobs(repo, &binary(repo, Profile::Dev), &examples.join("chaos"))?;
+    shell::run(&mut repo.cargo(&["build", "-p", "pelton-chaos"]))?;
+    let mut command = Command::new(repo.target.join("debug").join("chaos"));
+    command.args(args).current_dir(&repo.root);
+    name_to(&mut command, repo, Profile::Dev);
+    shell::run(&mut command)
+}
+
 /// Builds the binary and returns its path.
 ///
 /// # Errors

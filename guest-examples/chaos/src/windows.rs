@@ -1,0 +1,75 @@
+//! Sliding windows over files, into files.
+
+use pelton::prelude::*;
+
+/// A line.
+#[derive(Record)]
+struct Line {
+    key: i64,
+    value: i64,
+    time: Timestamp,
+}
+
+/// What a key came to in a window.
+#[derive(Record)]
+pub(crate) struct Total {
+    key: i64,
+    start: Timestamp,
+    end: Timestamp,
+    count: i64,
+    sum: i64,
+}
+
+/// Rows, and the sum of their values.
+#[derive(Record)]
+struct Values {
+    count: i64,
+    sum: i64,
+}
+
+struct Add;
+
+impl Aggregate for Add {
+    type In = Line;
+    type Key = i64;
+    type Acc = Values;
+    type Out = Total;
+
+    fn create(&self) -> Values {
+        Values { count: 0, sum: 0 }
+    }
+
+    fn add(&self, acc: &mut Values, line: LineRef<'_>) {
+        acc.count += 1;
+        acc.sum += line.value;
+    }
+
+    fn merge(&self, acc: &mut Values, other: Values) {
+        acc.count += other.count;
+        acc.sum += other.sum;
+    }
+
+    fn result(&self, key: i64, window: Window, acc: Values, out: &mut Out<Total>) {
+        let Values { count, sum } = acc;
+        let Window { start, end } = window;
+        out.emit(TotalRef {
+            key,
+            start,
+            end,
+            count,
+            sum,
+        });
+    }
+}
+
+pub(crate) fn sums(job: &mut Job, params: &Params) -> Result<Stream<Total>> {
+    let lines = files::json(params.require("input")?);
+    let sums = job
+        .source::<Line>("lines", lines)
+        .uid("lines")
+        .assign_timestamps_by(bounded(seconds(1)), Line::TIME)
+        .key_by(Line::KEY)
+        .window(sliding(seconds(8), seconds(4)))
+        .aggregate("sums", Add);
+    Ok(sums.uid("sums"))
+}
