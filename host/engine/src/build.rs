@@ -2,7 +2,7 @@
 //! Needs: everything else in this crate. What comes from outside (connectors, functions, channels) is passed in.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pelton_model::graph::{
@@ -18,6 +18,7 @@ use pelton_model::{Error, Result};
 use crate::chain::{Chain, Entry, Node, Part, Target};
 use crate::connector::{Position, Sink, Source};
 use crate::function::Functions;
+use crate::in_flight::{self, Line, Way, is_pinned};
 use crate::operator::{NoFunctions, Operator, OperatorMetrics};
 use crate::operators::combine::CombineOperator;
 use crate::operators::process::{ProcessOperator, StatePlace};
@@ -164,19 +165,32 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
             at(targets, port).push(Target::Exit(position));
         }
     }
-    let entries = builder.join(&mut nodes)?;
-    let gates = gates(parts.gates, &entries)?;
+    let joined = builder.join(&mut nodes)?;
+    let gates = gates(parts.gates, &joined)?;
     let splits = builder.splits.take().into_values().collect();
     let functions = parts.functions.unwrap_or_else(|| Box::new(NoFunctions));
+    let part = Part {
+        task: spec.task.index,
+        parallelism: spec.parallelism,
+        key_groups: spec.key_groups,
+    };
+    let in_flight = match &job.restore {
+        Some(from) => {
+            let operators = spec
+                .operators
+                .iter()
+                .filter_map(|id| job.graph.operator(*id));
+            let uids = operators.map(|op| op.uid.as_str());
+            in_flight::restore(from, part, spec.max_parallelism, uids, &joined.ways)?
+        }
+        None => VecDeque::new(),
+    };
     let durable = parts.snapshots.map(|store| Durable {
         task: spec.task,
-        part: Part {
-            task: spec.task.index,
-            parallelism: spec.parallelism,
-            key_groups: spec.key_groups,
-        },
+        part,
         store,
         restore: job.restore.clone(),
+        in_flight,
     });
     Ok(Task::new(
         Chain::new(nodes, exits),
@@ -189,19 +203,29 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
     ))
 }
 
+/// How the operators of a task are joined to others.
+#[derive(Default)]
+struct Joined {
+    /// Channels from other tasks, and whether their barriers are waited for.
+    lines: BTreeMap<ChannelId, (Arc<Line>, bool)>,
+    /// All edges into its operators, also those within the chain: with another parallelism there was a channel.
+    ways: Vec<Way>,
+}
+
 /// The gates, with where the elements of their channels go.
-fn gates(
-    ends: Vec<(Vec<ChannelId>, Box<dyn Receiver>)>,
-    entries: &BTreeMap<ChannelId, Entry>,
-) -> Result<Vec<Gate>> {
+fn gates(ends: Vec<(Vec<ChannelId>, Box<dyn Receiver>)>, joined: &Joined) -> Result<Vec<Gate>> {
     let gate = |(channels, receiver): (Vec<ChannelId>, _)| {
-        let entries = channels.iter().map(|c| entries.get(c).copied());
-        let entries: Option<Vec<Entry>> = entries.collect();
-        let entries = entries.ok_or_else(|| Error::bug("a channel that leads nowhere"))?;
-        Ok(Gate { entries, receiver })
+        let lines = channels.iter().map(|c| joined.lines.get(c).cloned());
+        let lines: Option<Vec<(Arc<Line>, bool)>> = lines.collect();
+        let lines = lines.ok_or_else(|| Error::bug("a channel that leads nowhere"))?;
+        Ok(Gate {
+            pinned: lines.iter().any(|(_, pinned)| *pinned),
+            lines: lines.into_iter().map(|(line, _)| line).collect(),
+            receiver,
+        })
     };
     let gates = ends.into_iter().map(gate).collect::<Result<Vec<_>>>()?;
-    if gates.iter().map(|g| g.entries.len()).sum::<usize>() != entries.len() {
+    if gates.iter().map(|g| g.lines.len()).sum::<usize>() != joined.lines.len() {
         return Err(Error::bug("a channel without an end"));
     }
     Ok(gates)
@@ -493,9 +517,9 @@ impl Builder<'_> {
         ))
     }
 
-    /// Gives each way into each operator its channel. Returns where those from other tasks lead.
-    fn join(&self, nodes: &mut [Node]) -> Result<BTreeMap<ChannelId, Entry>> {
-        let mut entries = BTreeMap::new();
+    /// Gives each way into each operator its channel.
+    fn join(&self, nodes: &mut [Node]) -> Result<Joined> {
+        let mut joined = Joined::default();
         for (node, run) in self.runs.iter().enumerate() {
             let Some(first) = run.first().copied() else {
                 continue;
@@ -521,37 +545,38 @@ impl Builder<'_> {
                     let slot = channels.get_mut(input);
                     slot.map_or(0, |c| std::mem::replace(c, *c + n))
                 };
-                match self.spec.inputs.iter().find(|i| i.edge == index) {
+                let outside = self.spec.inputs.iter().find(|i| i.edge == index);
+                let entries: Vec<Entry> = (0..outside.map_or(1, |o| o.channels.len()))
+                    .map(|_| Entry {
+                        node,
+                        input,
+                        channel: next(1),
+                    })
+                    .collect();
+                let schema = stream(self.job.needs, edge)?;
+                let way = Way::new(self.job.graph, index as usize, schema, &entries)?;
+                match outside {
                     Some(outside) => {
-                        for id in &outside.channels {
-                            let channel = next(1);
-                            entries.insert(
-                                *id,
-                                Entry {
-                                    node,
-                                    input,
-                                    channel,
-                                },
-                            );
-                        }
+                        let (tasks, count) = (self.spec.parallelism, outside.channels.len());
+                        let pinned = is_pinned(self.job.graph, edge, tasks, count);
+                        let lines = way.lines().iter().map(|l| (Arc::clone(l), pinned));
+                        let channels = outside.channels.iter().copied();
+                        joined.lines.extend(channels.zip(lines));
                     }
                     None => {
-                        let entry = Entry {
-                            node,
-                            input,
-                            channel: next(1),
-                        };
                         let (from, port) = self.exit_port(edge)?;
+                        let inner = entries.iter().copied().map(Target::Inner);
                         if let Some(n) = nodes.get_mut(from) {
-                            at(&mut n.targets, port).push(Target::Inner(entry));
+                            at(&mut n.targets, port).extend(inner);
                         }
                     }
                 }
+                joined.ways.push(way);
             }
             if let Some(n) = nodes.get_mut(node) {
                 n.channels = channels;
             }
         }
-        Ok(entries)
+        Ok(joined)
     }
 }

@@ -8,6 +8,7 @@ pub mod build;
 pub mod chain;
 pub mod connector;
 pub mod function;
+pub mod in_flight;
 pub mod operator;
 pub mod operators;
 pub mod shuffle;

@@ -277,6 +277,13 @@ impl<'a> Restored<'a> {
         tasks.into_iter()
     }
 
+    /// Whether the operator has as many tasks as it had.
+    #[must_use]
+    pub fn same(&self) -> bool {
+        let last = self.tasks().map(|t| t.index + 1).max();
+        last == Some(self.parallelism) && self.tasks().count() == self.parallelism as usize
+    }
+
     /// The operator's sections in state files, each once.
     #[must_use]
     pub fn sections(&self) -> Vec<&'a SectionSpec> {
@@ -308,8 +315,7 @@ impl<'a> Restored<'a> {
         mut each: impl FnMut(&SectionSpec, u32, Entry<'_>) -> Result<()>,
     ) -> Result<()> {
         let tasks: Vec<_> = self.tasks().collect();
-        let same = tasks.iter().map(|t| t.index + 1).max() == Some(self.parallelism)
-            && tasks.len() == self.parallelism as usize;
+        let same = self.same();
         // Of what is split: how many entries were seen, over all tasks.
         let mut turn = 0_u32;
         for task in &tasks {

@@ -4,22 +4,18 @@
 //! Nothing waits inside a step. A step takes one batch from a source or a few elements from a channel, if every way
 //! out has room; else it says what it waits for, and whoever drives it calls again when it was woken.
 
-use pelton_model::barrier::Barrier;
 use pelton_model::element::Element;
-use pelton_model::id::TaskId;
 use pelton_model::limits::Limits;
 use pelton_model::protocol::TaskCommand;
-use pelton_model::snapshot::{Entry as StateEntry, NO_GROUP, SectionKind};
 use pelton_model::time::{Monotonic, ProcessingTime};
 use pelton_model::{Error, Result};
 
-use crate::align::{Aligner, Due};
-use crate::chain::{Chain, Entry, Part, Surroundings};
+use crate::chain::{Chain, Surroundings};
 use crate::connector::{Poll, SourceProgress, SourceReader};
 use crate::function::{Functions, UserMetric};
+use crate::in_flight::Line;
 use crate::operator::OperatorMetrics;
 use crate::shuffle::Receiver;
-use crate::snapshot::{RestoreFrom, SnapshotStore, SnapshotWriter, section};
 use crate::splits::Splits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,10 +47,12 @@ pub struct Head {
 
 /// All channels from one other task.
 pub struct Gate {
-    /// Where the elements of each go.
-    pub entries: Vec<Entry>,
+    /// Where the elements of each go, and how snapshots know it.
+    pub lines: Vec<Arc<Line>>,
     /// Where they come from.
     pub receiver: Box<dyn Receiver>,
+    /// Whether no barrier overtakes what is in flight here: if one of its channels is so, all are, since they share a queue.
+    pub pinned: bool,
 }
 
 impl Head {
@@ -113,30 +111,6 @@ pub struct Task {
     checkpoints: Option<Checkpoints>,
 }
 
-/// What a task needs where there are checkpoints.
-pub struct Durable {
-    /// Which task it is.
-    pub task: TaskId,
-    /// Of how many, with which key groups.
-    pub part: Part,
-    /// Where its snapshots go.
-    pub store: Box<dyn SnapshotStore>,
-    /// What it goes on from: taken at the first step.
-    pub restore: Option<RestoreFrom>,
-}
-
-/// How far a task is with its checkpoints.
-struct Checkpoints {
-    with: Durable,
-    aligner: Aligner,
-    /// The snapshot that is being written, and its barrier; none for the last one.
-    writing: Option<(Option<Barrier>, SnapshotWriter)>,
-    /// The last barrier of all has passed: nothing is read any more.
-    stopped: bool,
-    /// The last snapshot, of a task that has ended, is begun.
-    last: bool,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HeadState {
     Active,
@@ -156,13 +130,7 @@ impl Task {
         batch_rows: usize,
         durable: Option<Durable>,
     ) -> Self {
-        let checkpoints = durable.map(|with| Checkpoints {
-            with,
-            aligner: Aligner::new(gates.iter().map(|g| g.entries.len())),
-            writing: None,
-            stopped: false,
-            last: false,
-        });
+        let checkpoints = durable.map(|with| Checkpoints::new(with, &gates));
         Self {
             checkpoints,
             chain,
@@ -171,7 +139,7 @@ impl Task {
             gates: gates
                 .into_iter()
                 .map(|g| {
-                    let open = g.entries.len();
+                    let open = g.lines.len();
                     (g, open)
                 })
                 .collect(),
@@ -202,7 +170,7 @@ impl Task {
             }
             self.chain.open(&mut around)?;
         }
-        let saved = self.go_on_checkpoint(now, monotonic)?;
+        let saved = self.go_on_checkpoint(monotonic)?;
         if !self.chain.has_room() {
             self.splits.iter().for_each(|s| s.block(monotonic));
             return Ok(match saved {
@@ -216,11 +184,15 @@ impl Task {
         self.splits.iter().for_each(|s| s.unblock(monotonic));
         let mut worked = self.chain.is_busy();
         if !worked {
+            worked |= self.take_in_flight(now, monotonic)?;
+        }
+        let drained = self.is_drained();
+        if drained && !self.chain.is_busy() {
             worked |= self.take_elements(now, monotonic)?;
             // Before the sources go on: where they stand belongs to the snapshot.
-            worked |= self.go_on_checkpoint(now, monotonic)?;
+            worked |= self.go_on_checkpoint(monotonic)?;
         }
-        if !self.chain.is_busy() {
+        if drained && !self.chain.is_busy() {
             worked |= self.poll_sources(now, monotonic)?;
         }
         if worked {
@@ -258,10 +230,7 @@ impl Task {
                 }
             })
             .min();
-        let checkpoint = self.checkpoints.as_ref().and_then(|c| match c.writing {
-            Some(_) => Some(monotonic.plus_ms(RETRY_MS)),
-            None => c.aligner.overtakes_at(),
-        });
+        let checkpoint = self.checkpoints.as_ref().and_then(|c| c.next(monotonic));
         Ok(Step::Waiting {
             until: until.into_iter().chain(source).chain(checkpoint).min(),
             wall,
@@ -292,64 +261,11 @@ impl Task {
             TaskCommand::Completed(checkpoint) => self.chain.completed(checkpoint)?,
             TaskCommand::Aborted(checkpoint) => {
                 if let Some(c) = &mut self.checkpoints {
-                    c.aligner.aborted(checkpoint);
-                    let writes = |(b, _): &(Option<Barrier>, _)| {
-                        b.is_some_and(|b| b.checkpoint == checkpoint)
-                    };
-                    if c.writing.as_ref().is_some_and(writes) {
-                        c.writing = None;
-                        self.chain.abort_snapshot();
-                    }
+                    c.aborted(checkpoint, &mut self.chain);
                 }
             }
         }
         Ok(())
-    }
-
-    /// Begins the snapshot that is due, if the last one is written, and writes more of the one at hand; whether anything
-    /// was done.
-    fn go_on_checkpoint(&mut self, _now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
-        let busy = self.chain.is_busy();
-        let Some(c) = &mut self.checkpoints else {
-            return Ok(false);
-        };
-        let mut worked = false;
-        if c.writing.is_none()
-            && !busy
-            && let Some(Due::Aligned(barrier)) = c.aligner.due(monotonic)
-        {
-            c.aligner.begun();
-            c.stopped |= barrier.last;
-            let mut writer = SnapshotWriter::new(c.with.store.begin(c.with.task, Some(barrier)));
-            put_positions(&self.heads, &mut writer);
-            self.chain.snapshot(Some(barrier), &mut writer)?;
-            self.chain.send_barrier(barrier)?;
-            c.writing = Some((Some(barrier), writer));
-            worked = true;
-        }
-        Ok(worked | write_on(&mut self.chain, c))
-    }
-
-    /// The chain has ended: its last snapshot stands for it in all checkpoints that follow.
-    fn after_end(&mut self, monotonic: Monotonic) -> Result<Step> {
-        let Some(c) = &mut self.checkpoints else {
-            return Ok(Step::Done);
-        };
-        if c.writing.is_none() && !c.last {
-            c.last = true;
-            let mut writer = SnapshotWriter::new(c.with.store.begin(c.with.task, None));
-            put_positions(&self.heads, &mut writer);
-            self.chain.snapshot(None, &mut writer)?;
-            c.writing = Some((None, writer));
-        }
-        Ok(match (write_on(&mut self.chain, c), &c.writing) {
-            (_, None) if c.last => Step::Done,
-            (true, _) | (_, None) => Step::Ready,
-            (false, Some(_)) => Step::Waiting {
-                until: Some(monotonic.plus_ms(RETRY_MS)),
-                wall: None,
-            },
-        })
     }
 
     /// The user's own metrics.
@@ -363,6 +279,34 @@ impl Task {
         self.heads
             .iter()
             .map(|(h, _)| (h.node, h.reader.progress()))
+    }
+
+    /// Whether nothing is left that was in flight at the checkpoint that the task goes on from.
+    fn is_drained(&self) -> bool {
+        let checkpoints = self.checkpoints.as_ref();
+        checkpoints.is_none_or(|c| c.with.in_flight.is_empty())
+    }
+
+    /// Takes what was in flight, which comes before anything else.
+    fn take_in_flight(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
+        let mut taken = 0;
+        while taken < ELEMENTS_A_STEP
+            && let Some(c) = self.checkpoints.as_mut().filter(|c| !c.stopped)
+            && let Some((line, element)) = c.with.in_flight.pop_front()
+        {
+            taken += 1;
+            let mut around = Surroundings {
+                functions: self.functions.as_mut(),
+                now,
+                monotonic,
+                limits: &self.limits,
+            };
+            self.chain.put(line.entry, element, &mut around)?;
+            if self.chain.is_busy() || !self.chain.has_room() {
+                break;
+            }
+        }
+        Ok(taken > 0)
     }
 
     fn take_elements(&mut self, now: ProcessingTime, monotonic: Monotonic) -> Result<bool> {
@@ -391,7 +335,7 @@ impl Task {
             if let Element::Barrier(barrier) = element {
                 if let Some(c) = &mut self.checkpoints {
                     c.aligner.barrier(index, barrier, monotonic);
-                    if c.aligner.due(monotonic).is_some() {
+                    if c.aligner.due(monotonic, true).is_some() {
                         break;
                     }
                 }
@@ -402,8 +346,12 @@ impl Task {
                 *open -= 1;
             }
             let rows = matches!(element, Element::Batch(_));
-            let entry = gate.entries.get(channel).copied();
-            let entry = entry.ok_or_else(|| Error::bug("a channel that its gate does not have"))?;
+            let line = gate.lines.get(channel);
+            let line = line.ok_or_else(|| Error::bug("a channel that its gate does not have"))?;
+            if let Some(c) = &mut self.checkpoints {
+                c.taken(index, || (Arc::clone(line), element.clone()));
+            }
+            let entry = line.entry;
             let mut around = Surroundings {
                 functions: self.functions.as_mut(),
                 now,
@@ -413,7 +361,7 @@ impl Task {
             self.chain.put(entry, element, &mut around)?;
             if let Some(c) = self.checkpoints.as_mut().filter(|_| ended) {
                 c.aligner.ended(index);
-                if c.aligner.due(monotonic).is_some() {
+                if c.aligner.due(monotonic, true).is_some() {
                     break;
                 }
             }
@@ -492,37 +440,8 @@ impl Task {
     }
 }
 
-/// Writes more of the snapshot at hand; whether anything was done.
-fn write_on(chain: &mut Chain, c: &mut Checkpoints) -> bool {
-    let Some((barrier, mut writer)) = c.writing.take() else {
-        return false;
-    };
-    if !writer.has_room() {
-        c.writing = Some((barrier, writer));
-        return false;
-    }
-    match chain.go_on_snapshot(&mut writer) {
-        Ok(true) => writer.finish(),
-        Ok(false) => c.writing = Some((barrier, writer)),
-        Err(error) => {
-            chain.abort_snapshot();
-            writer.decline(error);
-        }
-    }
-    true
-}
-
-fn put_positions(heads: &[(Head, HeadState)], writer: &mut SnapshotWriter) {
-    for (head, _) in heads {
-        writer.operator(&head.uid);
-        let number = writer.section(section(SectionKind::Positions, "positions"));
-        for position in head.reader.positions() {
-            let entry = StateEntry {
-                key: &[],
-                sub: position.split.as_bytes(),
-                value: &position.at,
-            };
-            writer.put(number, NO_GROUP, entry);
-        }
-    }
-}
+mod checkpoint;
+use checkpoint::Checkpoints;
+pub use checkpoint::Durable;
+#[cfg(test)]
+mod tests;

@@ -29,10 +29,10 @@ pub enum SnapshotForm {
 pub enum BarrierMode {
     /// An input whose barrier has come waits for those of the others: exactly once.
     Aligned,
-    /// As aligned for so many milliseconds after the first barrier; then the barrier overtakes what is in flight, which
-    /// becomes part of the checkpoint.
+    /// As aligned for so many milliseconds after the first barrier has arrived; then the barrier overtakes what is in
+    /// flight, which becomes part of the checkpoint.
     Unaligned {
-        /// 0: at once.
+        /// What is left of the time: a task sends the barrier on with what it has not used itself. 0: at once.
         after_ms: u64,
     },
     /// Nothing waits: rows after the barrier may be in the snapshot, and come again after a restart.

@@ -87,7 +87,8 @@ pub enum SectionKind {
     Positions,
     /// What a sink's writer needs to go on.
     Writer,
-    /// What was in flight to an operator when a barrier overtook it.
+    /// What was in flight to an operator on one channel when a barrier overtook it: `sub` is a number that counts up, the
+    /// value an element (of rows or of a watermark), and the value's fields are those of the rows.
     InFlight,
 }
 
@@ -152,9 +153,9 @@ impl SectionKind {
             | Self::Windows => Distribution::KeyGroup,
             Self::OperatorList => Distribution::Split,
             Self::UnionList | Self::Positions => Distribution::Union,
-            Self::Watermark => Distribution::Own,
+            Self::Watermark | Self::InFlight => Distribution::Own,
             Self::Broadcast => Distribution::Broadcast,
-            Self::Writer | Self::InFlight => Distribution::Task,
+            Self::Writer => Distribution::Task,
         }
     }
 }
