@@ -102,6 +102,14 @@ pub fn open(url: &str, settings: &Settings) -> Result<Arc<dyn Blobs>> {
     }
 }
 
+/// The local folder that `url` names, if it is one. Errors: `StoreFailed` for a URL that cannot be used.
+pub fn local_folder(url: &str) -> Result<Option<std::path::PathBuf>> {
+    Ok(match Place::parse(url)? {
+        Place::Folder(path) => Some(path),
+        Place::Memory(_) | Place::Bucket { .. } => None,
+    })
+}
+
 #[cfg(any(feature = "s3", feature = "azure"))]
 fn open_bucket(
     url: &str,

@@ -62,6 +62,9 @@ pub struct Start {
     pub job: JobRecord,
     /// The checkpoint that it goes on from.
     pub from: Option<u64>,
+    /// The savepoint that this start began from, or one before it of which it is the continuation: its attempt and id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
     /// Milliseconds since 1970.
     pub at_ms: i64,
 }

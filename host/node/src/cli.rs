@@ -21,11 +21,14 @@ use crate::signal;
 mod bench;
 mod build;
 mod check;
+mod checkpoint;
 mod config;
 mod explain;
 mod explain_error;
 mod new;
 mod run;
+mod savepoint;
+mod state;
 mod test;
 mod version;
 
@@ -87,6 +90,15 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Run a job here, in this process, until it ends
     Run(run::RunArgs),
+    /// Savepoints: checkpoints that are yours, to be moved, kept and begun from
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
+    /// The checkpoints in a folder
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+    /// Read the state in a savepoint as JSON, without the job's code
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Show the settings in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -183,6 +195,9 @@ fn dispatch(command: Command, session: &Session) -> Outcome {
         Command::Check(args) => check::run(&args, session),
         Command::Explain(args) => explain::run(&args, session),
         Command::Run(args) => run::run(&args, session),
+        Command::Savepoint(command) => savepoint::run(&command, session),
+        Command::Checkpoint(command) => checkpoint::run(&command, session),
+        Command::State(command) => state::run(&command, session),
         Command::Config(command) => config::run(&command, session),
         Command::ExplainError(args) => explain_error::run(&args, session),
         #[cfg(feature = "bench")]

@@ -26,7 +26,7 @@ use pelton_model::time::Clock;
 use pelton_model::{Error, Result};
 
 use crate::checkpoint::driver::Tasks;
-use crate::checkpoint::upload::Uploads;
+use crate::checkpoint::upload::{Nowhere, Uploads};
 use crate::state::JobState;
 use pool::Pool;
 pub use progress::{OperatorProgress, Progress, TaskCounters};
@@ -65,7 +65,8 @@ pub struct LocalJob {
 
 /// What the tasks of a job with checkpoints need.
 pub struct Durable {
-    pub(crate) uploads: Arc<Uploads>,
+    /// None: it goes on from something, and makes no checkpoints.
+    pub(crate) uploads: Option<Arc<Uploads>>,
     pub(crate) restore: Option<RestoreFrom>,
 }
 
@@ -125,10 +126,10 @@ pub fn start(job: LocalJob, clock: Arc<dyn Clock>) -> Result<Running> {
                 functions,
                 senders,
                 gates,
-                snapshots: job
-                    .durable
-                    .as_ref()
-                    .map(|d| d.uploads.of_task(record(&job.graph, spec))),
+                snapshots: job.durable.as_ref().map(|d| match &d.uploads {
+                    Some(uploads) => uploads.of_task(record(&job.graph, spec)),
+                    None => Box::new(Nowhere),
+                }),
             },
         )?;
         let watches = counters.values().filter_map(|m| m.splits.get());

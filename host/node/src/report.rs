@@ -34,8 +34,12 @@ impl From<Error> for Failure {
 impl Failure {
     /// Of a job that was accepted: it ended FAILED, unless a limit or a bug of ours says more.
     pub(crate) fn of_running_job(error: Error) -> Self {
-        let exit = match error.kind() {
-            ErrorKind::LimitReached | ErrorKind::Bug => exit_of(error.code()),
+        let exit = match (error.code(), error.kind()) {
+            (_, ErrorKind::LimitReached | ErrorKind::Bug) => exit_of(error.code()),
+            // It was refused before it began to run.
+            (ErrorCode::StateMismatch | ErrorCode::WrongJob | ErrorCode::NotReplayable, _) => {
+                exit_of(error.code())
+            }
             _ => Exit(8),
         };
         Self { error, exit }
@@ -205,5 +209,7 @@ mod tests {
         assert_eq!(exit(ErrorCode::Trap), 8);
         assert_eq!(exit(ErrorCode::MemoryLimit), 9);
         assert_eq!(exit(ErrorCode::Bug), 1);
+        assert_eq!(exit(ErrorCode::StateMismatch), 7);
+        assert_eq!(exit(ErrorCode::WrongJob), 2);
     }
 }

@@ -190,6 +190,11 @@ fn tree(defaults: &Defaults) -> Vec<Key> {
     keys
 }
 
+/// A duration such as `10s`, in milliseconds; none for text that is no duration.
+pub(crate) fn millis(text: &str) -> Option<u64> {
+    parse(Kind::Millis, text).ok()
+}
+
 /// Puts the layers together, the first one winning.
 fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
     let tree = tree(defaults);

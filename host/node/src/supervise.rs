@@ -1,6 +1,7 @@
 //! A job with checkpoints: takes the term, goes on from the last one that is whole, runs, stops cleanly.
 //! Needs: wire_up, local, checkpoint. Invariant: nothing of a start is visible before it has taken its term.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +16,17 @@ use pelton_model::barrier::BarrierMode;
 use pelton_model::blob::Blobs;
 use pelton_model::checkpoint::{JobRecord, Metadata, OperatorRecord};
 use pelton_model::graph::Body;
+use pelton_model::id::CheckpointId;
 use pelton_model::protocol::TaskCommand;
 use pelton_model::{Error, ErrorCode, Result};
 
+use crate::checkpoint::door::{Door, Hall};
 use crate::checkpoint::driver::{Driver, DriverParts, Mailbox, Over, by_sink, no_sink};
 use crate::checkpoint::folder::{Asked, Folder, Term};
 use crate::checkpoint::io::Io;
 use crate::checkpoint::points::{self, SharedPoints};
+use crate::checkpoint::saved::Saved;
+use crate::checkpoint::takeover;
 use crate::checkpoint::upload::Uploads;
 use crate::live::{SystemClock, Watcher};
 use crate::local::{Durable, LocalJob, Outcome, Progress, Running, start};
@@ -40,6 +45,10 @@ const TICK_MS: u64 = 200;
 pub(crate) struct Wishes<'a> {
     /// Not to go on from anything.
     pub(crate) fresh: bool,
+    /// To begin from this, unless the folder has checkpoints of a run that did.
+    pub(crate) from: Option<&'a Saved>,
+    /// State that the job has no place for is left behind.
+    pub(crate) allow_non_restored: bool,
     /// Sources that cannot replay and sinks that cannot commit are accepted.
     pub(crate) allow_at_least_once: bool,
     /// At a stop, sources end as if their input did.
@@ -69,17 +78,42 @@ pub(crate) fn run(
     wishes: &Wishes<'_>,
     watch: &mut Watcher<'_>,
 ) -> Result<Summary> {
-    let folder = Folder::new(store(dir)?);
+    let mut folder = Folder::new(store(dir)?);
     let mut restarts = Restarts::new(settings.durable.restart.strategy());
-    let mut fresh = wishes.fresh;
+    let left = Left::default();
     loop {
-        let ended = attempt(accepted, settings, around, &folder, fresh, wishes, watch);
-        fresh = false;
+        left.began.set(false);
+        left.from.set(None);
+        let place = (dir, &folder);
+        let (mut decision, mut damaged) = (None, None);
+        let mut decide = |error: &Error| {
+            damaged = left.damaged(&folder, error);
+            if damaged.is_some() {
+                return Ending::Restart;
+            }
+            let decided = restarts.failed(process::monotonic(), error, draw());
+            match decision.insert(decided) {
+                Decision::Restart { .. } => Ending::Restart,
+                Decision::GiveUp { .. } => Ending::Failed,
+            }
+        };
+        let run = (wishes, &mut *watch, &mut decide as &mut Decide<'_>);
+        let ended = attempt(accepted, settings, around, place, &left, run);
         let error = match ended {
             Err(error) if !wishes.stop.load(Ordering::Relaxed) => error,
             other => return other,
         };
-        match restarts.failed(process::monotonic(), &error, draw()) {
+        if let Some(number) = damaged.or_else(|| left.damaged(&folder, &error)) {
+            // The next start says so, and goes on from the one before.
+            folder.set_aside(number, error);
+            continue;
+        }
+        if error.code() == ErrorCode::Corrupt && left.is_at_a_loss(wishes) {
+            return Err(error);
+        }
+        let decision =
+            decision.unwrap_or_else(|| restarts.failed(process::monotonic(), &error, draw()));
+        match decision {
             Decision::Restart { after_ms } => {
                 (wishes.say)(&format!("failed: {error}; starts again in {after_ms} ms"));
                 if !pause(after_ms, wishes.stop) {
@@ -90,6 +124,34 @@ pub(crate) fn run(
         }
     }
 }
+
+/// What a process knows of its earlier starts.
+#[derive(Default)]
+struct Left {
+    /// The number of the one that began as asked.
+    since: Cell<Option<u64>>,
+    /// Whether the last one has taken its term.
+    began: Cell<bool>,
+    /// The entry of the checkpoint that it went on from.
+    from: Cell<Option<u64>>,
+}
+
+impl Left {
+    /// The checkpoint whose content is to blame for an end: the last start went on from it, and completed none.
+    fn damaged(&self, folder: &Folder, error: &Error) -> Option<u64> {
+        let from = self.from.get().filter(|_| error.code() == ErrorCode::Corrupt)?;
+        let last = folder.read().ok()?.checkpoints.last().map(|(n, ..)| *n);
+        last.filter(|last| *last == from)
+    }
+
+    /// Whether what is damaged would be read again by each start to come.
+    fn is_at_a_loss(&self, wishes: &Wishes<'_>) -> bool {
+        !self.began.get() || (wishes.from.is_some() && self.from.get().is_none())
+    }
+}
+
+/// Says what becomes of a job whose tasks have failed.
+type Decide<'a> = dyn FnMut(&Error) -> Ending + 'a;
 
 /// Waits; false where the job is to stop.
 fn pause(ms: u64, stop: &AtomicBool) -> bool {
@@ -108,32 +170,35 @@ fn attempt(
     accepted: &Accepted,
     settings: &Settings,
     around: &Surroundings,
-    folder: &Folder,
-    fresh: bool,
-    wishes: &Wishes<'_>,
-    watch: &mut Watcher<'_>,
+    (dir, folder): (&str, &Folder),
+    left: &Left,
+    (wishes, watch, decide): (&Wishes<'_>, &mut Watcher<'_>, &mut Decide<'_>),
 ) -> Result<Summary> {
     let job = job_record(accepted, settings)?;
     let began = process::monotonic();
-    let term = folder.start(&Asked {
+    let asked = Asked {
         job: job.clone(),
         attempt: format!("{:016x}{:016x}", draw(), draw()),
-        fresh,
+        fresh: wishes.fresh,
+        savepoint: wishes.from.map(Saved::identity),
+        since: left.since.get(),
         at_ms: process::now().0,
-    })?;
+    };
+    let fits = |chosen: Option<&Metadata>| {
+        let old = chosen.or(wishes.from.map(Saved::metadata));
+        old.map_or(Ok(()), |old| check_fits(accepted, &job, old, wishes))
+    };
+    let term = folder.start(&asked, &fits)?;
+    if term.from.is_none() && (wishes.fresh || wishes.from.is_some()) {
+        left.since.set(left.since.get().or(Some(term.number)));
+    }
+    left.began.set(true);
+    left.from.set(term.chosen());
     wishes.points.reach(points::START_TERM);
     for (number, error) in &term.broken {
         (wishes.say)(&format!("checkpoint entry {number} is set aside: {error}"));
     }
-    let restore = term.from.as_ref().map(|(metadata, inline)| RestoreFrom {
-        metadata: Arc::new(metadata.clone()),
-        inline: Arc::new(inline.clone()),
-        blobs: Arc::clone(folder.blobs()),
-    });
-    if let Some(from) = &restore {
-        check_fits(&from.metadata, &job)?;
-        (wishes.say)(&format!("goes on from checkpoint {}", from.metadata.id));
-    }
+    let (restore, changed) = restored(folder, &term, &job, wishes);
     let beginning = match restore {
         Some(_) => Beginning::Resumed,
         None => Beginning::Fresh,
@@ -146,9 +211,17 @@ fn attempt(
     let name = accepted.graph.name.clone();
     if let Some(from) = &restore {
         wishes.points.reach(points::START_RECOVER);
-        recover(&sinks_by_uid(&opened), &from.metadata)?;
+        if term.from.is_some() && (!from.metadata.finished || !term.broken.is_empty()) {
+            // What checkpoints behind it have committed comes again; their entries may be set aside, or lost.
+            let (after, to) = (from.metadata.checkpoint(), CheckpointId(u64::MAX));
+            for (uid, sink) in sinks_by_uid(&opened) {
+                let taken = sink.take_back(after, to);
+                taken.map_err(|e| e.at("operator", format!("'{uid}'")))?;
+            }
+        }
+        recover(&sinks_by_uid(&opened), &from.metadata, wishes)?;
         wishes.points.reach(points::START_RECOVERED);
-        if from.metadata.finished {
+        if from.metadata.finished && !changed {
             let id = from.metadata.id;
             (wishes.say)(&format!(
                 "the job has finished, with checkpoint {id}; --fresh begins it anew"
@@ -158,7 +231,100 @@ fn attempt(
         }
     }
     let session = Session::begin(opened, restore, folder, term, job, settings, wishes)?;
-    session.drive(name, began, wishes, watch)
+    let hall = Hall {
+        savepoints: session.driver.savepoints(),
+        job: name.clone(),
+        dir: settings.durable.savepoints.clone(),
+        say: Arc::clone(&wishes.say),
+    };
+    let _door = door(dir, hall, wishes)?;
+    session.drive(name, began, wishes, watch, decide)
+}
+
+/// Where others reach the job; none where the folder is not on this machine. Without it the job runs as well.
+fn door(dir: &str, hall: Hall, wishes: &Wishes<'_>) -> Result<Option<Door>> {
+    let Some(folder) = pelton_blob::local_folder(dir)? else {
+        return Ok(None);
+    };
+    match Door::open(&folder, hall) {
+        Ok(door) => Ok(Some(door)),
+        Err(error) => {
+            (wishes.say)(&error.to_string());
+            Ok(None)
+        }
+    }
+}
+
+/// What a start goes on from, if anything; whether a source reads something else than then.
+fn restored(
+    folder: &Folder,
+    term: &Term,
+    job: &JobRecord,
+    wishes: &Wishes<'_>,
+) -> (Option<RestoreFrom>, bool) {
+    match (&term.from, wishes.from) {
+        (Some((metadata, inline)), _) => {
+            (wishes.say)(&format!("goes on from checkpoint {}", metadata.id));
+            let restore = RestoreFrom {
+                metadata: Arc::new(metadata.clone()),
+                inline: Arc::new(inline.clone()),
+                blobs: Arc::clone(folder.blobs()),
+            };
+            (Some(restore), false)
+        }
+        (None, Some(saved)) => {
+            let (restore, changed) = taken(saved, job, wishes);
+            (Some(restore), changed)
+        }
+        (None, None) => (None, false),
+    }
+}
+
+/// The state of a savepoint, or of a checkpoint of another folder; whether a source reads something else than then.
+fn taken(saved: &Saved, job: &JobRecord, wishes: &Wishes<'_>) -> (RestoreFrom, bool) {
+    let metadata = saved.metadata();
+    let what = match saved.number {
+        None => "savepoint",
+        Some(_) => "checkpoint",
+    };
+    let (id, url) = (metadata.id, &saved.url);
+    (wishes.say)(&format!("goes on from {what} {id} at {url}"));
+    if metadata.job.name != job.name {
+        let (was, is) = (&metadata.job.name, &job.name);
+        (wishes.say)(&format!("it is of job '{was}', and is taken by '{is}'"));
+    }
+    let (restore, changed) = takeover::positions(&saved.from, job);
+    for uid in &changed {
+        (wishes.say)(&format!(
+            "source '{uid}' reads something else than then, and begins at its beginning"
+        ));
+    }
+    (restore, !changed.is_empty())
+}
+
+/// A job that goes on from a savepoint, and makes no checkpoints; none where the savepoint is of a job that had
+/// finished. Errors: those of a start.
+pub(crate) fn take(
+    accepted: &Accepted,
+    settings: &Settings,
+    around: &Surroundings,
+    saved: &Saved,
+    wishes: &Wishes<'_>,
+) -> Result<Option<LocalJob>> {
+    let job = job_record(accepted, settings)?;
+    check_fits(accepted, &job, saved.metadata(), wishes)?;
+    let (restore, changed) = taken(saved, &job, wishes);
+    let mut opened = open(accepted, settings, around, Beginning::Taken)?;
+    recover(&sinks_by_uid(&opened), &restore.metadata, wishes)?;
+    if restore.metadata.finished && !changed {
+        (wishes.say)("the job had finished: there is nothing to go on with");
+        return Ok(None);
+    }
+    opened.durable = Some(Durable {
+        uploads: None,
+        restore: Some(restore),
+    });
+    Ok(Some(opened))
 }
 
 /// The parts of a start that run.
@@ -192,9 +358,11 @@ impl Session {
             known: Default::default(),
             savepoints: Default::default(),
         });
-        if let Some(from) = &restore {
-            uploads.know(&from.metadata);
+        // What stands in another folder is not in this one.
+        if let Some((metadata, _)) = &term.from {
+            uploads.know(metadata);
         }
+        let begun_from = restore.as_ref().map_or(0, |from| from.metadata.id);
         let sinks = sinks_by_uid(&job);
         let tasks = job.plan.tasks.iter().map(|spec| StartedTask {
             task: spec.task,
@@ -209,12 +377,12 @@ impl Session {
             operators: operators(&job),
             attempt: term.attempt,
             term: term.number,
-            ids_above: term.last_checkpoint,
+            ids_above: term.last_checkpoint.max(begun_from),
             previous: term.earlier,
             at_ms: process::now().0,
         };
         job.durable = Some(Durable {
-            uploads: Arc::clone(&uploads),
+            uploads: Some(Arc::clone(&uploads)),
             restore,
         });
         let clock = Arc::new(SystemClock);
@@ -244,6 +412,7 @@ impl Session {
         began: pelton_model::time::Monotonic,
         wishes: &Wishes<'_>,
         watch: &mut Watcher<'_>,
+        decide: &mut Decide<'_>,
     ) -> Result<Summary> {
         let (opened, cpu_opened) = (process::monotonic(), process::cpu_seconds());
         let (running, driver) = (self.running, self.driver);
@@ -278,22 +447,18 @@ impl Session {
         }
         let progress = running.progress();
         watch(&progress, process::monotonic());
-        let (ending, failure) = match stopped {
-            Some(Over::Finished) => (None, None),
-            Some(Over::Stopped) => (Some(Ending::Cancelled), None),
-            Some(Over::StopFailed(error)) => (Some(Ending::Failed), Some(error)),
-            // Whether it is started again is decided above: what is complete stays.
-            None => (Some(Ending::Restart), None),
-        };
-        if ending.is_some() {
+        if !matches!(stopped, Some(Over::Finished)) {
             running.cancel();
         }
         let outcome = running.finish();
-        driver.end(ending.unwrap_or(Ending::Cancelled));
-        let outcome = match failure {
-            Some(error) => return Err(error),
-            None => outcome?,
+        let (ending, outcome) = match (stopped, outcome) {
+            (Some(Over::StopFailed(error)), _) => (Ending::Failed, Err(error)),
+            (Some(_), outcome) => (Ending::Cancelled, outcome),
+            (None, Err(error)) => (decide(&error), Err(error)),
+            (None, Ok(outcome)) => (Ending::Cancelled, Ok(outcome)),
         };
+        driver.end(ending);
+        let outcome = outcome?;
         let nanos = process::monotonic().since(began);
         Ok(
             Summary::new(name, outcome == Outcome::Finished, &progress, nanos)
@@ -303,7 +468,11 @@ impl Session {
 }
 
 /// Commits what the checkpoint has, and undoes what no checkpoint has.
-fn recover(sinks: &BTreeMap<String, Arc<dyn Sink>>, metadata: &Metadata) -> Result<()> {
+fn recover(
+    sinks: &BTreeMap<String, Arc<dyn Sink>>,
+    metadata: &Metadata,
+    wishes: &Wishes<'_>,
+) -> Result<()> {
     let committables: Vec<_> = metadata.committables().cloned().collect();
     let mut by_sink = by_sink(&committables);
     for (uid, sink) in sinks {
@@ -312,7 +481,13 @@ fn recover(sinks: &BTreeMap<String, Arc<dyn Sink>>, metadata: &Metadata) -> Resu
             .map_err(|e| e.at("operator", format!("'{uid}'")))?;
     }
     match by_sink.keys().next() {
-        Some(uid) => Err(no_sink(uid)),
+        Some(uid) if !wishes.allow_non_restored => Err(no_sink(uid)),
+        Some(uid) => {
+            (wishes.say)(&format!(
+                "what the sink '{uid}' had prepared is left behind"
+            ));
+            Ok(())
+        }
         None => Ok(()),
     }
 }
@@ -338,7 +513,7 @@ fn operators(job: &LocalJob) -> Vec<OperatorRecord> {
 }
 
 /// What the job is, as far as its state depends on it.
-fn job_record(accepted: &Accepted, settings: &Settings) -> Result<JobRecord> {
+pub(crate) fn job_record(accepted: &Accepted, settings: &Settings) -> Result<JobRecord> {
     let mut sources = Vec::new();
     for operator in &accepted.graph.operators {
         if let Body::Source(connector) = &operator.body {
@@ -362,15 +537,18 @@ fn job_record(accepted: &Accepted, settings: &Settings) -> Result<JobRecord> {
     })
 }
 
-/// Whether a job can go on from a checkpoint.
-fn check_fits(metadata: &Metadata, job: &JobRecord) -> Result<()> {
-    let (before, now) = (metadata.job.max_parallelism, job.max_parallelism);
-    if before == now {
-        return Ok(());
+/// Whether a job can go on from a checkpoint; says what changes. Errors: `StateMismatch`.
+fn check_fits(
+    accepted: &Accepted,
+    job: &JobRecord,
+    old: &Metadata,
+    wishes: &Wishes<'_>,
+) -> Result<()> {
+    let report = takeover::check(accepted, job, old, wishes.allow_non_restored)?;
+    for line in takeover::lines(&report) {
+        (wishes.say)(&line);
     }
-    let message = format!("the state has {before} key groups, and the job has {now}");
-    Err(Error::new(ErrorCode::StateMismatch, message)
-        .help(format!("run it with --max-parallelism {before}")))
+    Ok(())
 }
 
 /// Errors: `NotReplayable` for a source that cannot be read again, and a sink that cannot commit.
@@ -411,7 +589,7 @@ fn spool(settings: &Settings) -> Result<tempfile::TempDir> {
 }
 
 /// Any number: each such state has keys of its own, drawn by the system.
-fn draw() -> u64 {
+pub(crate) fn draw() -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one(std::process::id())
 }

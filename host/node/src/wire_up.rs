@@ -188,6 +188,8 @@ pub(crate) enum Beginning {
     Fresh,
     /// From a checkpoint: what it wrote before is its own.
     Resumed,
+    /// Likewise, but without checkpoints of its own.
+    Taken,
 }
 
 /// Opens the job's sources and sinks. Errors: what the outside refuses, with the operator's name.
@@ -236,8 +238,8 @@ pub(crate) fn open(
                     limits: &settings.limits,
                     parallelism,
                     batch: settings.batch,
-                    checkpoints: beginning != Beginning::Plain,
-                    resumed: beginning == Beginning::Resumed,
+                    checkpoints: matches!(beginning, Beginning::Fresh | Beginning::Resumed),
+                    resumed: matches!(beginning, Beginning::Resumed | Beginning::Taken),
                     output: around.output.clone(),
                 };
                 sinks.insert(id, pelton_connect::open_sink(&request).map_err(named)?);

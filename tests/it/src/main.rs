@@ -36,6 +36,8 @@ mod projects;
 #[cfg(test)]
 mod running;
 #[cfg(test)]
+mod savepoints;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod state;

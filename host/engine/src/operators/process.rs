@@ -21,6 +21,7 @@ use pelton_model::graph::Process;
 use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::BATCH_ROWS_MAX;
 use pelton_model::schema::{Field, Projection, Schema};
+use pelton_model::snapshot::SectionSpec;
 use pelton_model::time::ProcessingTime;
 use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
@@ -31,7 +32,7 @@ use crate::function::{
 };
 use crate::operator::{Context, Operator, Wakeup};
 use crate::snapshot::{Restored, SnapshotWriter};
-use crate::state::{StateBackend, StateOwner, StateTime, Touched};
+use crate::state::{StateBackend, StateOwner, StateTime, Touched, section_of};
 use crate::timer::{Timer, Timers};
 use snapshot::Saving;
 use stores::{Stores, Way, split};
@@ -419,6 +420,17 @@ impl ProcessOperator {
 }
 
 /// The key's fields; one may be null where it may be in any of the inputs. Errors: a field that is not there.
+/// What the states and timers of a function are in snapshots. `inputs` are the pruned schemas of the streams into it.
+/// Errors: a field that is not there.
+pub fn sections(spec: &Process, inputs: &[Schema]) -> Result<Vec<SectionSpec>> {
+    let key = key_fields(spec, inputs)?;
+    let states = spec.states.iter().map(|s| match s.kind.is_operator() {
+        true => section_of(&[], s),
+        false => section_of(&key, s),
+    });
+    Ok(states.chain(snapshot::timers(&key)).collect())
+}
+
 fn key_fields(spec: &Process, inputs: &[Schema]) -> Result<Vec<Field>> {
     let mut key: Vec<Field> = Vec::new();
     for (input, schema) in spec.inputs.iter().zip(inputs) {

@@ -12,6 +12,7 @@ fn entry() -> LogEntry {
             max_parallelism: 128,
         },
         from: Some(7),
+        savepoint: None,
         at_ms: 1_700_000_000_000,
     })
 }

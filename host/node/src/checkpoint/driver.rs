@@ -396,6 +396,7 @@ impl Work {
             attempt: started.attempt.clone(),
             job: started.job.clone(),
             from: None,
+            savepoint: None,
             at_ms: self.parts.clock.now().0,
         });
         let blobs = Arc::clone(self.parts.folder.blobs());

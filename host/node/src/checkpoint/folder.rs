@@ -5,6 +5,7 @@
 //! another start was faster, it reads again. From then on it alone writes the numbers that follow. It finds out that it was
 //! passed when the next number is taken.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pelton_control::checkpoint::Completed;
@@ -18,6 +19,8 @@ use pelton_model::{Error, ErrorCode, Result};
 #[derive(Clone)]
 pub struct Folder {
     blobs: Arc<dyn Blobs>,
+    /// Checkpoints that were tried, and whose content is not what it should be, by the numbers of their entries.
+    aside: BTreeMap<u64, Error>,
 }
 
 /// What a start found, and what it now owns.
@@ -36,6 +39,16 @@ pub struct Term {
     pub last_checkpoint: u64,
 }
 
+impl Term {
+    /// The number of the entry that it goes on from.
+    #[must_use]
+    pub fn chosen(&self) -> Option<u64> {
+        let (metadata, _) = self.from.as_ref()?;
+        let entry = self.earlier.iter().rfind(|c| c.metadata.id == metadata.id);
+        entry.map(|c| c.number)
+    }
+}
+
 /// What a start asks for.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -43,8 +56,13 @@ pub struct Asked {
     pub job: JobRecord,
     /// Unique to the start.
     pub attempt: String,
-    /// Not to go on from anything.
+    /// Not to go on from anything that is in the folder.
     pub fresh: bool,
+    /// To begin from this savepoint, by its attempt and id, unless the folder has checkpoints of a job that did.
+    pub savepoint: Option<String>,
+    /// The number of an earlier start of the same process, which began as asked: what is complete since then is gone on
+    /// from.
+    pub since: Option<u64>,
     /// Milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -53,7 +71,13 @@ impl Folder {
     /// The folder that is a store's root.
     #[must_use]
     pub fn new(blobs: Arc<dyn Blobs>) -> Self {
-        Self { blobs }
+        let aside = BTreeMap::new();
+        Self { blobs, aside }
+    }
+
+    /// From now on the checkpoint of this entry counts as broken.
+    pub fn set_aside(&mut self, number: u64, error: Error) {
+        self.aside.insert(number, error);
     }
 
     /// The store.
@@ -62,21 +86,25 @@ impl Folder {
         &self.blobs
     }
 
-    /// Takes the next term. Errors: `WrongJob` for a folder of another job, or of other parameters of the sources (unless
-    /// fresh); `Corrupt` where checkpoints are there and none is whole; the store's.
-    pub fn start(&self, asked: &Asked) -> Result<Term> {
+    /// Takes the next term, if `fits` accepts the checkpoint that is chosen. Errors: `WrongJob` for a folder of another
+    /// job, or of other parameters of the sources (unless it begins anew); `Corrupt` where checkpoints are there and none
+    /// is whole; those of `fits`; the store's.
+    pub fn start(
+        &self,
+        asked: &Asked,
+        fits: &dyn Fn(Option<&Metadata>) -> Result<()>,
+    ) -> Result<Term> {
         loop {
             let seen = self.read()?;
-            seen.check(asked)?;
-            let chosen = match asked.fresh {
-                true => None,
-                false => seen.choose()?,
-            };
+            let chosen = seen.choose(asked)?;
+            seen.check(asked, chosen.is_some())?;
+            fits(chosen.as_ref().map(|(metadata, _)| metadata))?;
             let number = seen.last + 1;
             let entry = LogEntry::Start(Start {
                 attempt: asked.attempt.clone(),
                 job: asked.job.clone(),
                 from: chosen.as_ref().map(|(m, _)| m.id),
+                savepoint: asked.savepoint.clone(),
                 at_ms: asked.at_ms,
             });
             let bytes = encode(&entry, &[])?;
@@ -148,6 +176,14 @@ impl Folder {
             }
         }
         log.set_aside(self.blobs.as_ref())?;
+        for (number, error) in &self.aside {
+            let before = log.checkpoints.len();
+            log.checkpoints.retain(|(n, ..)| n != number);
+            if log.checkpoints.len() < before {
+                log.broken.push((*number, error.clone()));
+            }
+        }
+        log.broken.sort_by_key(|(number, _)| *number);
         Ok(log)
     }
 }
@@ -168,7 +204,7 @@ pub struct Log {
 impl Log {
     /// Puts checkpoints aside whose objects are not there, or of another length.
     fn set_aside(&mut self, blobs: &dyn Blobs) -> Result<()> {
-        let mut lengths = std::collections::BTreeMap::new();
+        let mut lengths = BTreeMap::new();
         for prefix in ["data", "shared"] {
             let found = blobs.list(prefix)?.into_iter();
             lengths.extend(found.map(|info| (info.name, info.length)));
@@ -219,7 +255,7 @@ impl Log {
         newest.map(|(_, job)| job)
     }
 
-    fn check(&self, asked: &Asked) -> Result<()> {
+    fn check(&self, asked: &Asked, goes_on: bool) -> Result<()> {
         let Some(job) = self.job() else {
             return Ok(());
         };
@@ -231,7 +267,7 @@ impl Log {
             return Err(Error::new(ErrorCode::WrongJob, message)
                 .help("name another folder with --checkpoint-dir, or the job with --name"));
         }
-        if asked.fresh {
+        if asked.fresh || (asked.savepoint.is_some() && !goes_on) {
             return Ok(());
         }
         let differs = asked.job.sources.iter().find(|(uid, options)| {
@@ -247,10 +283,27 @@ impl Log {
         Ok(())
     }
 
-    /// The last one that is whole. Errors: `Corrupt` where there are some, and none is.
-    fn choose(&self) -> Result<Option<(Metadata, Vec<u8>)>> {
-        let last = self.checkpoints.last();
-        match (last, self.broken.last()) {
+    /// The number of the first of the last starts, all of which began from this savepoint or went on with that.
+    fn began_from(&self, savepoint: &str) -> Option<u64> {
+        let last = self.starts.iter().rev();
+        let same = last.take_while(|(_, s)| s.savepoint.as_deref() == Some(savepoint));
+        same.last().map(|(number, _)| *number)
+    }
+
+    /// The last one that is whole, of those that count. Errors: `Corrupt` where there are some, and none is.
+    fn choose(&self, asked: &Asked) -> Result<Option<(Metadata, Vec<u8>)>> {
+        let after = match (asked.since, &asked.savepoint) {
+            (Some(since), _) => since,
+            (None, _) if asked.fresh => return Ok(None),
+            (None, Some(savepoint)) => match self.began_from(savepoint) {
+                Some(first) => first,
+                None => return Ok(None),
+            },
+            (None, None) => 0,
+        };
+        let last = self.checkpoints.last().filter(|(n, ..)| *n > after);
+        let broken = self.broken.iter().rfind(|(n, _)| *n > after);
+        match (last, broken) {
             (Some((_, metadata, inline)), _) => Ok(Some((metadata.clone(), inline.clone()))),
             (None, Some((_, error))) => {
                 let help = "mend the folder, or begin anew with --fresh: what was counted is lost";

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use pelton_model::Result;
 
+use crate::checkpoint::saved::Saved;
 use crate::console::{Console, Format, GuestLog, Stdout, write_err, write_out};
 use crate::live::{Line, drive};
 use crate::local::Progress;
@@ -36,6 +37,13 @@ pub(super) struct RunArgs {
     /// Forget the checkpoints that are there, and begin anew
     #[arg(long)]
     fresh: bool,
+    /// Begin from a savepoint, or from the last checkpoint of another folder, by its URL. Repeated with the same
+    /// checkpoint folder, it goes on from the checkpoints that were made since
+    #[arg(long, value_name = "SAVEPOINT", conflicts_with = "fresh")]
+    from: Option<String>,
+    /// Leave behind state that the job has no operator or no state for any more
+    #[arg(long)]
+    allow_non_restored: bool,
     /// Accept that rows come twice after a crash, where a source or a sink cannot do better
     #[arg(long)]
     allow_at_least_once: bool,
@@ -74,7 +82,11 @@ pub(super) struct SettingsArgs {
     /// How often, such as 10s
     #[arg(long, value_name = "DURATION")]
     checkpoint_interval: Option<String>,
-    /// exactly-once, or at-least-once: inputs do not wait for each other's barriers
+    /// The folder in which savepoints get folders of their own
+    #[arg(long, value_name = "URL")]
+    savepoint_dir: Option<String>,
+    /// exactly-once; aligned: the same, but barriers never overtake what is in flight; or at-least-once: inputs do not
+    /// wait for each other's barriers
     #[arg(long, value_name = "MODE")]
     checkpoint_mode: Option<String>,
     /// What the job may use, such as memory-bytes=512MiB
@@ -110,6 +122,11 @@ impl SettingsArgs {
             self.checkpoint_interval.as_ref(),
         );
         flags.set(
+            "savepoint.dir",
+            "--savepoint-dir",
+            self.savepoint_dir.as_ref(),
+        );
+        flags.set(
             "checkpoint.mode",
             "--checkpoint-mode",
             self.checkpoint_mode.as_ref(),
@@ -123,6 +140,7 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
     let settings = args.settings.load(session.flags())?;
     let params = parse_params(&args.param)?;
     let accepted = accept(&args.file, params, &settings, args.name.as_deref())?;
+    let from = args.from.as_deref().map(Saved::open).transpose()?;
     let endpoint = args.metrics.as_deref().map(Endpoint::listen).transpose()?;
     if let Some(endpoint) = &endpoint {
         session
@@ -165,20 +183,25 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Outcome {
         }
     };
     let flag = interrupt.flag();
-    let ended = match &durable {
-        Some(dir) => {
-            let console = session.console.clone();
-            let wishes = Wishes {
-                fresh: args.fresh,
-                allow_at_least_once: args.allow_at_least_once,
-                drain: args.drain,
-                stop: &flag,
-                say: Arc::new(move |text| console.say(text)),
-                points: session.points.clone(),
-            };
-            supervise::run(&accepted, &settings, &around, dir, &wishes, &mut watch)
-        }
-        None => open(&accepted, &settings, &around, Beginning::Plain)
+    let console = session.console.clone();
+    let wishes = Wishes {
+        fresh: args.fresh,
+        from: from.as_ref(),
+        allow_non_restored: args.allow_non_restored,
+        allow_at_least_once: args.allow_at_least_once,
+        drain: args.drain,
+        stop: &flag,
+        say: Arc::new(move |text| console.say(text)),
+        points: session.points.clone(),
+    };
+    let ended = match (&durable, &from) {
+        (Some(dir), _) => supervise::run(&accepted, &settings, &around, dir, &wishes, &mut watch),
+        (None, Some(saved)) => supervise::take(&accepted, &settings, &around, saved, &wishes)
+            .and_then(|job| match job {
+                Some(job) => drive(job, &flag, &mut watch),
+                None => Ok(Summary::new(name.clone(), true, &Progress::default(), 0)),
+            }),
+        (None, None) => open(&accepted, &settings, &around, Beginning::Plain)
             .and_then(|job| drive(job, &flag, &mut watch)),
     };
     shown.clear();

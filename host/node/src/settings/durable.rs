@@ -8,7 +8,7 @@ use pelton_model::barrier::BarrierMode;
 use super::Key;
 use super::value::Kind;
 
-const MODES: [&str; 2] = ["exactly-once", "at-least-once"];
+const MODES: [&str; 3] = ["exactly-once", "aligned", "at-least-once"];
 const STRATEGIES: [&str; 4] = ["exponential-delay", "fixed-delay", "failure-rate", "none"];
 /// Of exponential delays, as Flink has them.
 const MULTIPLIER: f64 = 1.5;
@@ -23,8 +23,14 @@ const RETAINED_MAX: u64 = 1_000;
 pub(crate) struct DurableSettings {
     /// Where checkpoints are kept; none: there are none.
     pub(crate) dir: Option<String>,
+    /// Where savepoints go that say nothing else.
+    pub(crate) savepoints: Option<String>,
     /// When they are made.
     pub(crate) checkpoints: CheckpointSettings,
+    /// The mode, by its place in the choices.
+    mode: usize,
+    /// How long barriers wait for each other before they overtake what is in flight.
+    alignment_ms: u64,
     /// What follows a failure, where there are checkpoints.
     pub(crate) restart: RestartSettings,
 }
@@ -92,9 +98,15 @@ pub(super) fn keys() -> Vec<Key> {
         ),
         key(
             "checkpoint.mode",
-            "whether inputs wait for each other's barriers",
+            "whether barriers wait for each other, and overtake what is in flight after the timeout (exactly-once), or only wait (aligned), or neither",
             Kind::Choice(&MODES),
             MODES[0],
+        ),
+        key(
+            "checkpoint.alignment-timeout",
+            "under exactly-once, how long a barrier may take before what it overtakes becomes part of the checkpoint; 0: at once",
+            Kind::Millis,
+            "30s",
         ),
         key(
             "checkpoint.min-pause",
@@ -137,6 +149,12 @@ pub(super) fn keys() -> Vec<Key> {
             "what becomes of checkpoints when a job has failed for good",
             Kind::Choice(&RETENTION),
             RETENTION[0],
+        ),
+        key(
+            "savepoint.dir",
+            "the folder in which savepoints get folders of their own, by URL",
+            Kind::Url,
+            "",
         ),
         key(
             "restart.strategy",
@@ -184,6 +202,10 @@ impl DurableSettings {
         let c = &mut self.checkpoints;
         match name {
             "checkpoint.interval" => c.interval_ms = (number > 0).then_some(number),
+            "checkpoint.alignment-timeout" => {
+                self.alignment_ms = number;
+                self.set_mode();
+            }
             "checkpoint.min-pause" => c.min_pause_ms = number,
             "checkpoint.timeout" => c.timeout_ms = number,
             "checkpoint.max-concurrent" => c.max_concurrent = small,
@@ -210,16 +232,28 @@ impl DurableSettings {
             "checkpoint.on-failure" => self.checkpoints.on_failure = retention,
             "restart.strategy" => self.restart.strategy = chosen,
             _ => {
-                self.checkpoints.mode = match chosen {
-                    0 => BarrierMode::Aligned,
-                    _ => BarrierMode::AtLeastOnce,
-                }
+                self.mode = chosen;
+                self.set_mode();
             }
         }
     }
 
-    pub(super) fn set_url(&mut self, _name: &str, text: &str) {
-        self.dir = (!text.is_empty()).then(|| text.to_owned());
+    fn set_mode(&mut self) {
+        self.checkpoints.mode = match self.mode {
+            0 => BarrierMode::Unaligned {
+                after_ms: self.alignment_ms,
+            },
+            1 => BarrierMode::Aligned,
+            _ => BarrierMode::AtLeastOnce,
+        };
+    }
+
+    pub(super) fn set_url(&mut self, name: &str, text: &str) {
+        let url = (!text.is_empty()).then(|| text.to_owned());
+        match name {
+            "savepoint.dir" => self.savepoints = url,
+            _ => self.dir = url,
+        }
     }
 
     /// Errors: `Usage` for what makes no sense together.

@@ -267,3 +267,18 @@ fn a_choice_is_one_of_its_names() {
         "setting 'state.memory' is less than 8388608"
     );
 }
+
+#[test]
+fn the_mode_of_checkpoints_has_the_time_after_which_barriers_overtake() {
+    use pelton_model::barrier::BarrierMode::{Aligned, AtLeastOnce, Unaligned};
+    let mode = |text: &str| {
+        let layers = [file("p.toml", &format!("[checkpoint]\n{text}")).unwrap()];
+        let settings = resolve(&layers, &defaults()).unwrap();
+        settings.durable.checkpoints.mode
+    };
+    assert_eq!(mode(""), Unaligned { after_ms: 30_000 });
+    let at_once = "mode = \"exactly-once\"\nalignment-timeout = \"0ms\"";
+    assert_eq!(mode(at_once), Unaligned { after_ms: 0 });
+    assert_eq!(mode("mode = \"aligned\"\nalignment-timeout = \"1s\""), Aligned);
+    assert_eq!(mode("mode = \"at-least-once\""), AtLeastOnce);
+}

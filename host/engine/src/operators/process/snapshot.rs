@@ -42,6 +42,11 @@ fn timers_section(kind: SectionKind, key: &[Field]) -> SectionSpec {
     keyed_section(kind, TIMERS, key, &time, &set)
 }
 
+/// The sections of timers.
+pub(super) fn timers(key: &[Field]) -> [SectionSpec; 2] {
+    KINDS.map(|kind| timers_section(kind, key))
+}
+
 impl ProcessOperator {
     /// The barrier. Without one this snapshot is in savepoints, too.
     pub(super) fn freeze(
@@ -58,7 +63,7 @@ impl ProcessOperator {
         self.saving = Some(Saving {
             keyed: false,
             operator: false,
-            sections: KINDS.map(|kind| into.section(timers_section(kind, &self.key))),
+            sections: timers(&self.key).map(|section| into.section(section)),
             aside: Default::default(),
         });
         Ok(())
