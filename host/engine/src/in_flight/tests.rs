@@ -124,8 +124,11 @@ fn written(partition: &Partition) -> RestoreFrom {
     }
 }
 
-/// By task: the channel, and the keys or the watermark.
-fn shared_out(from: &RestoreFrom, tasks: u32, ways: &[Way]) -> Result<Vec<Vec<(usize, Vec<i64>)>>> {
+/// The channel, and the keys or the watermark.
+type Shared = (usize, Vec<i64>);
+
+/// By task.
+fn shared_out(from: &RestoreFrom, tasks: u32, ways: &[Way]) -> Result<Vec<Vec<Shared>>> {
     let task = |task| {
         let part = Part {
             task,

@@ -162,7 +162,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes more of the snapshot at hand; whether anything was done.
+    /// Writes more of the snapshot at hand; whether anything was done. Where a backend works beside the task, nothing is:
+    /// it is asked again after a while.
     fn write_on(&mut self, chain: &mut Chain) -> bool {
         let Some(mut writing) = self.writing.take() else {
             return false;
@@ -172,9 +173,14 @@ impl Checkpoints {
             self.writing = Some(writing);
             return false;
         }
+        let before = writing.writer.entries();
         match writing.go_on(chain) {
             Ok(()) if writing.is_dry() && !waits => writing.writer.finish(),
-            Ok(()) => self.writing = Some(writing),
+            Ok(()) => {
+                let worked = writing.saved || writing.writer.entries() > before;
+                self.writing = Some(writing);
+                return worked;
+            }
             Err(error) => {
                 if !writing.saved {
                     chain.abort_snapshot();

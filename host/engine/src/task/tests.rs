@@ -1,6 +1,7 @@
 //! Checkpoints of real tasks under back pressure: what is in flight is stored, and comes back exactly once.
 
 mod job;
+mod stopped;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -150,6 +151,34 @@ fn a_checkpoint_that_is_given_up_half_way_does_not_disturb_the_next() {
         Job::new(size(2), &world, Some(&from)).finish();
         check(&world, size(2).rows);
     }
+}
+
+#[test]
+fn what_comes_between_the_barrier_that_overtakes_and_the_last_one_is_in_flight() {
+    let world = Arc::new(World::default());
+    let mut job = Job::new(size(2), &world, None);
+    let rounds = |job: &mut Job| {
+        for _ in 0..5 {
+            (0..job.tasks.len()).for_each(|t| {
+                job.step(t);
+            });
+        }
+    };
+    rounds(&mut job);
+    let at_once = BarrierMode::Unaligned { after_ms: 0 };
+    let id = job.trigger(at_once, &[0]);
+    rounds(&mut job);
+    assert!(!job.is_complete(id));
+    let processed = world.processed.load(Ordering::SeqCst);
+    rounds(&mut job);
+    assert!(world.processed.load(Ordering::SeqCst) > processed);
+    job.next = id.0;
+    assert_eq!(job.trigger(at_once, &[1]), id);
+    rounds(&mut job);
+    assert!(job.is_complete(id) && job.parts.in_flight(id) > 0);
+    let from = job.complete(id);
+    Job::new(size(3), &world, Some(&from)).finish();
+    check(&world, size(3).rows);
 }
 
 /// Numbers by chance, the same for the same seed.

@@ -79,7 +79,7 @@ struct Written {
     made: Option<Made>,
 }
 
-struct Store(Parts);
+pub(super) struct Store(pub(super) Parts);
 struct PartOutput(Parts, PartOf);
 
 impl SnapshotStore for Store {
