@@ -139,6 +139,12 @@ impl SnapshotWriter {
         self.made.sections.len() as u32 - 1
     }
 
+    /// How many entries were added so far: tells whether anything comes, or somebody else is waited for.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.made.sections.iter().map(|s| s.entries).sum()
+    }
+
     /// Adds an entry to a section. `group` is [`NO_GROUP`] where there is no key.
     pub fn put(&mut self, section: u32, group: u32, entry: Entry<'_>) {
         if let Some(record) = self.made.sections.get_mut(section as usize) {

@@ -78,6 +78,13 @@ impl Checkpoints {
         }
     }
 
+    /// Whether nothing is taken from a gate for now.
+    pub(super) fn blocks(&self, gate: usize) -> bool {
+        let full = |w: &Writing| w.captured.is_full();
+        let full = self.aligner.records(gate) && self.writing.as_ref().is_some_and(full);
+        self.stopped || full || self.aligner.is_blocked(gate)
+    }
+
     /// A gate has delivered an element of rows or a watermark.
     pub(super) fn taken(&mut self, gate: usize, piece: impl FnOnce() -> Piece) {
         if self.aligner.records(gate)
