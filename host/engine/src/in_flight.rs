@@ -28,6 +28,8 @@ use pelton_model::{Error, ErrorCode, Result};
 use crate::chain::{Entry, Part};
 use crate::snapshot::{RestoreFrom, SnapshotWriter, section};
 
+/// Bytes that are captured and not written at most, before no more is taken by gates that are recorded.
+const HELD_BYTES_MAX: usize = 32 << 20;
 /// Bytes that are encoded at once.
 const PORTION_BYTES: usize = 1 << 20;
 
@@ -51,6 +53,8 @@ pub type Piece = (Arc<Line>, Element);
 #[derive(Default)]
 pub struct Captured {
     pieces: VecDeque<Piece>,
+    /// Bytes of memory that they keep alive.
+    held: usize,
     /// By uid and name, the section and how many entries it has.
     sections: BTreeMap<(String, String), (u32, u64)>,
     bytes: Vec<u8>,
@@ -60,6 +64,7 @@ impl Captured {
     /// Takes an element; what is neither rows nor a watermark is not kept.
     pub fn add(&mut self, line: &Arc<Line>, element: &Element) {
         if matches!(element, Element::Batch(_) | Element::Watermark(_)) {
+            self.held += element.bytes();
             self.pieces.push_back((Arc::clone(line), element.clone()));
         }
     }
@@ -70,6 +75,12 @@ impl Captured {
         self.pieces.is_empty()
     }
 
+    /// Whether so much waits to be written that it would be better not to add more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.held >= HELD_BYTES_MAX
+    }
+
     /// Writes more of it, about a megabyte. Errors: rows that are not of their line.
     pub fn write(&mut self, into: &mut SnapshotWriter) -> Result<()> {
         let mut written = 0;
@@ -77,6 +88,7 @@ impl Captured {
             && into.has_room()
             && let Some((line, element)) = self.pieces.pop_front()
         {
+            self.held -= element.bytes();
             self.bytes.clear();
             encoding::put(&line.schema.fields, &element, &mut self.bytes)?;
             let key = (line.uid.clone(), line.name.clone());

@@ -1,7 +1,7 @@
 //! The data plane: operators, state, timers, windows, shuffle and the task that drives them.
 //! Needs: `model`. Refuses: async, clocks, threads, and every heavy technology; those reach it as traits.
 //!
-//! Inside: snapshot <- state <- timer <- operator <- operators/*, chain <- task; align, shuffle, connector <- task.
+//! Inside: snapshot <- state <- timer <- operator <- operators/*, chain <- in_flight <- task; align, shuffle, connector <- task.
 
 pub mod align;
 pub mod build;

@@ -219,17 +219,14 @@ impl Task {
             return Ok(Step::Ready);
         }
         let (until, wall) = self.chain.next_wake();
-        let source = self
-            .heads
-            .iter()
-            .filter_map(|(_, s)| {
-                if let HeadState::Later(at) = s {
-                    Some(*at)
-                } else {
-                    None
-                }
-            })
-            .min();
+        // After the last barrier nobody reads them: their times would come again and again.
+        let stopped = self.checkpoints.as_ref().is_some_and(|c| c.stopped);
+        let reads = self.heads.iter().filter(|_| !stopped);
+        let later = reads.filter_map(|(_, s)| match s {
+            HeadState::Later(at) => Some(*at),
+            HeadState::Active | HeadState::Ended => None,
+        });
+        let source = later.min();
         let checkpoint = self.checkpoints.as_ref().and_then(|c| c.next(monotonic));
         Ok(Step::Waiting {
             until: until.into_iter().chain(source).chain(checkpoint).min(),
@@ -320,7 +317,7 @@ impl Task {
                 break;
             };
             let checkpoints = self.checkpoints.as_ref();
-            let blocked = checkpoints.is_some_and(|c| c.stopped || c.aligner.is_blocked(index));
+            let blocked = checkpoints.is_some_and(|c| c.blocks(index));
             let received = if *open > 0 && !blocked {
                 gate.receiver.receive()
             } else {

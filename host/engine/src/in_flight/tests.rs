@@ -100,9 +100,15 @@ fn written(partition: &Partition) -> RestoreFrom {
         ] {
             captured.add(line, &element);
         }
+        assert!(!captured.is_full());
         while !captured.is_written() {
             captured.write(&mut writer).unwrap();
         }
+        let large: Vec<i64> = vec![0; 1 << 20];
+        (0..4).for_each(|_| captured.add(line, &batch(&large)));
+        assert!(captured.is_full());
+        captured = Captured::default();
+        assert!(captured.is_written());
         writer.finish();
         MemoryTask {
             index,
