@@ -1,0 +1,672 @@
+//! One simulated process: takes its term, runs the real tasks, and carries out what the real coordinator says.
+//! Needs: the engine's tasks, control's coordinator. Refuses: time, chance of faults, the outside; it says what it wants of
+//! them as [`Effect`]s, and hears of the outcome.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use pelton_control::checkpoint::{
+    Action, CheckpointSettings, Coordinator, Ending, Event, Started, StoreOutcome,
+};
+use pelton_engine::snapshot::RestoreFrom;
+use pelton_model::blob::{Blobs, PutNew};
+use pelton_model::checkpoint::{
+    Committable, JobRecord, LogEntry, Metadata, decode, encode, log_name,
+};
+use pelton_model::id::{CheckpointId, TaskId};
+use pelton_model::protocol::TaskCommand;
+use pelton_model::time::{Monotonic, ProcessingTime};
+use pelton_model::{Error, ErrorCode, Result};
+
+use crate::chance::Chance;
+use crate::log::{Asked, Log, Term};
+use crate::plan::Plant;
+use crate::run::{Out, Run, Setup};
+use crate::world::{Shared, Store};
+
+/// So often a request is tried.
+const TRIES: u32 = 4;
+
+/// What a process wants.
+#[derive(Debug)]
+pub enum Effect {
+    /// A request to the outside. Its answer comes by [`Process::answered`].
+    Send(u64, What),
+    /// The task is to be stepped.
+    Wake {
+        /// Which one.
+        task: usize,
+        /// Tells it from those that came later.
+        turn: u64,
+        /// When: nanoseconds.
+        at: u64,
+    },
+    /// A command is on its way to a task.
+    Command(usize, TaskCommand),
+    /// News for the coordinator are on their way.
+    Tell(Box<Event>),
+    /// The coordinator wants a tick.
+    Tick {
+        /// Tells it from those that came later.
+        turn: u64,
+        /// When: nanoseconds.
+        at: u64,
+    },
+    /// It begins again after a while.
+    Restart,
+    /// It is no more; whether the job has finished.
+    Over(bool),
+    /// Something that must not be.
+    Violation(String),
+}
+
+/// A request to the outside.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The whole log, and the lengths of all objects.
+    ReadLog,
+    /// A conditional write.
+    PutNew(String, Arc<[u8]>),
+    /// A write.
+    Put(String, Arc<[u8]>),
+    /// A read.
+    Get(String),
+    /// A removal.
+    Delete(String),
+    /// Makes a part of a sink visible.
+    Commit(String, Vec<u8>, u64),
+    /// Removes what earlier terms have sealed in the place of a sink.
+    Forget(String, u64),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// Entries with their bytes, and the lengths of all objects.
+    Log(Vec<(u64, Vec<u8>)>, BTreeMap<String, u64>),
+    /// What became of a conditional write.
+    PutNew(PutNew),
+    /// What is in the object.
+    Bytes(Vec<u8>),
+    /// It is done.
+    Done,
+}
+
+/// What goes on with an answer.
+#[derive(Debug)]
+enum Wait {
+    /// The log was read.
+    Log,
+    /// The start was put.
+    Start(Box<Term>, Arc<[u8]>),
+    /// The start is compared with what is there.
+    StartBack(Box<Term>, Arc<[u8]>),
+    /// Parts are made visible, one after the other, before the tasks start.
+    Recover(VecDeque<What>),
+    /// A state file was put.
+    Upload(Box<Event>),
+    /// An entry was put.
+    Entry(CheckpointId, u64),
+    /// An entry is compared with what is there.
+    EntryBack(CheckpointId),
+    /// Parts are made visible, one after the other.
+    Commit(CheckpointId, VecDeque<What>),
+    /// Objects are removed, one after the other.
+    Delete(VecDeque<What>),
+}
+
+struct Waiting {
+    what: What,
+    then: Wait,
+    tries: u32,
+    run: u64,
+}
+
+/// A process.
+pub struct Process {
+    setup: Setup,
+    settings: CheckpointSettings,
+    world: Shared,
+    chance: Chance,
+    attempt: String,
+    waiting: BTreeMap<u64, Waiting>,
+    next_request: u64,
+    coordinator: Option<Coordinator>,
+    run: Option<Run>,
+    /// How often it has started the job.
+    pub runs: u64,
+    term: u64,
+    taken: Option<Box<Term>>,
+    /// The job has failed, and the coordinator hears of it.
+    failing: bool,
+    /// It has heard of it.
+    ended: bool,
+    ticks: u64,
+    effects: Vec<Effect>,
+    over: bool,
+    /// It goes on with nothing before: nanoseconds.
+    pub paused_until: u64,
+}
+
+impl Process {
+    /// A process that begins at once.
+    #[must_use]
+    pub fn new(
+        setup: Setup,
+        settings: CheckpointSettings,
+        world: Shared,
+        chance: Chance,
+        id: u64,
+    ) -> Self {
+        Self {
+            setup,
+            settings,
+            world,
+            chance,
+            attempt: format!("process-{id}"),
+            waiting: BTreeMap::new(),
+            next_request: 0,
+            coordinator: None,
+            run: None,
+            runs: 0,
+            term: 0,
+            taken: None,
+            failing: false,
+            ended: false,
+            ticks: 0,
+            effects: Vec::new(),
+            over: false,
+            paused_until: 0,
+        }
+    }
+
+    /// What it wants by now.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Starts the job, for the first time or again.
+    pub fn begin(&mut self) {
+        self.runs += 1;
+        (self.run, self.coordinator) = (None, None);
+        (self.failing, self.ended) = (false, false);
+        self.ask(What::ReadLog, Wait::Log);
+    }
+
+    fn attempt(&self) -> String {
+        format!("{}-{}", self.attempt, self.runs)
+    }
+
+    fn ask(&mut self, what: What, then: Wait) {
+        self.ask_again(what, then, 0);
+    }
+
+    fn ask_again(&mut self, what: What, then: Wait, tries: u32) {
+        self.next_request += 1;
+        self.effects
+            .push(Effect::Send(self.next_request, what.clone()));
+        let waiting = Waiting {
+            what,
+            then,
+            tries,
+            run: self.runs,
+        };
+        self.waiting.insert(self.next_request, waiting);
+    }
+
+    /// The outside has answered.
+    pub fn answered(&mut self, now: u64, request: u64, answer: Result<Answer>) {
+        let Some(waiting) = self.waiting.remove(&request) else {
+            return;
+        };
+        let old = waiting.run != self.runs;
+        if old && !matches!(waiting.then, Wait::Delete(_)) {
+            return;
+        }
+        match answer {
+            Err(e) if e.code() == ErrorCode::StoreUnavailable && self.tries_again(&waiting) => {
+                let Waiting {
+                    what, then, tries, ..
+                } = waiting;
+                self.ask_again(what, then, tries + 1);
+            }
+            Err(e) => self.refused(now, waiting.then, e),
+            Ok(answer) => self.go_on(now, waiting.then, answer),
+        }
+    }
+
+    fn tries_again(&self, waiting: &Waiting) -> bool {
+        let needed = matches!(
+            waiting.then,
+            Wait::Log | Wait::Start(..) | Wait::StartBack(..) | Wait::Recover(_)
+        );
+        needed || waiting.tries < TRIES
+    }
+
+    fn refused(&mut self, now: u64, then: Wait, error: Error) {
+        match then {
+            Wait::Log | Wait::Recover(_) => self.fail(error),
+            // Between the put and the reading it was removed: by another process, as its number is not ours.
+            Wait::Start(..) | Wait::StartBack(..) => self.ask(What::ReadLog, Wait::Log),
+            Wait::Upload(event) => match *event {
+                Event::Acknowledged {
+                    task, checkpoint, ..
+                } => self.event(
+                    now,
+                    Event::Declined {
+                        task,
+                        checkpoint,
+                        error,
+                    },
+                ),
+                _ => self.fail(error),
+            },
+            Wait::Entry(checkpoint, _) | Wait::EntryBack(checkpoint) => {
+                let outcome = match error.code() {
+                    _ if self.has(Plant::AssumePut) => StoreOutcome::Created,
+                    ErrorCode::NotFound => StoreOutcome::Fenced,
+                    _ => StoreOutcome::Failed(error),
+                };
+                self.event(
+                    now,
+                    Event::Stored {
+                        checkpoint,
+                        outcome,
+                    },
+                );
+            }
+            Wait::Commit(checkpoint, _) => {
+                self.event(now, Event::CommitFailed { checkpoint, error });
+            }
+            // What is not removed is only in the way.
+            Wait::Delete(rest) => self.next_delete(rest),
+        }
+    }
+
+    fn go_on(&mut self, now: u64, then: Wait, answer: Answer) {
+        match (then, answer) {
+            (Wait::Log, Answer::Log(entries, lengths)) => self.choose(now, entries, &lengths),
+            (Wait::Start(term, _), Answer::PutNew(PutNew::Created)) => self.taken(now, *term),
+            (Wait::Start(term, bytes), Answer::PutNew(PutNew::Exists)) => {
+                let name = log_name(term.number);
+                self.ask(What::Get(name), Wait::StartBack(term, bytes));
+            }
+            (Wait::StartBack(term, bytes), Answer::Bytes(there)) => match *there == *bytes {
+                true => self.taken(now, *term),
+                false => self.ask(What::ReadLog, Wait::Log),
+            },
+            (Wait::Recover(rest), _) => self.next_recovery(now, rest),
+            (Wait::Upload(event), _) => self.effects.push(Effect::Tell(event)),
+            (Wait::Entry(checkpoint, _), Answer::PutNew(PutNew::Created)) => {
+                let outcome = StoreOutcome::Created;
+                self.event(
+                    now,
+                    Event::Stored {
+                        checkpoint,
+                        outcome,
+                    },
+                );
+            }
+            (Wait::Entry(checkpoint, number), Answer::PutNew(PutNew::Exists)) => {
+                self.ask(What::Get(log_name(number)), Wait::EntryBack(checkpoint));
+            }
+            (Wait::EntryBack(checkpoint), Answer::Bytes(there)) => {
+                let outcome = self.compare(checkpoint, &there);
+                self.event(
+                    now,
+                    Event::Stored {
+                        checkpoint,
+                        outcome,
+                    },
+                );
+            }
+            (Wait::Commit(checkpoint, rest), _) => self.next_commit(now, checkpoint, rest),
+            (Wait::Delete(rest), _) => self.next_delete(rest),
+            (then, answer) => self.violation(format!("{answer:?} is no answer to {then:?}")),
+        }
+    }
+
+    fn violation(&mut self, what: String) {
+        self.effects.push(Effect::Violation(what));
+    }
+
+    // ---- the start
+
+    fn choose(&mut self, now: u64, entries: Vec<(u64, Vec<u8>)>, lengths: &BTreeMap<String, u64>) {
+        let mut log = Log::default();
+        for (number, bytes) in entries {
+            if let Err(e) = log.add(number, decode(&bytes)) {
+                return self.fail(e);
+            }
+        }
+        log.set_aside(|name| lengths.get(name).copied());
+        let asked = Asked {
+            job: self.record(),
+            attempt: self.attempt(),
+            fresh: false,
+            at_ms: ms(now),
+        };
+        let begun = log.begin(&asked);
+        let begun = begun.and_then(|(term, entry)| Ok((term, encode(&entry, &[])?)));
+        match begun {
+            Err(e) => self.fail(e),
+            Ok((term, bytes)) => {
+                let bytes: Arc<[u8]> = bytes.into();
+                let what = What::PutNew(log_name(term.number), Arc::clone(&bytes));
+                self.ask(what, Wait::Start(Box::new(term), bytes));
+            }
+        }
+    }
+
+    fn record(&self) -> JobRecord {
+        JobRecord {
+            name: self.setup.job.name.to_owned(),
+            max_parallelism: self.setup.max_parallelism,
+            ..JobRecord::default()
+        }
+    }
+
+    /// The term is taken: sinks come first.
+    fn taken(&mut self, now: u64, term: Term) {
+        self.term = term.number;
+        let mut todo = VecDeque::new();
+        if let Some((metadata, _)) = &term.from {
+            let committables: Vec<_> = metadata.committables().cloned().collect();
+            if !self.has(Plant::SkipRecovery) {
+                todo.extend(commits(committables, self.term));
+            }
+            let forget = |uid: &String| What::Forget(uid.clone(), term.number);
+            todo.extend(self.setup.job.keys.keys().map(forget));
+        }
+        self.taken = Some(Box::new(term));
+        self.next_recovery(now, todo);
+    }
+
+    fn next_recovery(&mut self, now: u64, mut todo: VecDeque<What>) {
+        match todo.pop_front() {
+            Some(what) => self.ask(what, Wait::Recover(todo)),
+            None => self.start(now),
+        }
+    }
+
+    fn start(&mut self, now: u64) {
+        let Some(term) = self.taken.take() else {
+            return;
+        };
+        if term.from.as_ref().is_some_and(|(m, _)| m.finished) {
+            return self.end(true);
+        }
+        let blobs: Arc<dyn Blobs> = Arc::new(Store(Arc::clone(&self.world)));
+        let forgets = self.has(Plant::ForgetEnded);
+        let restore = term.from.map(|(mut metadata, inline)| RestoreFrom {
+            metadata: {
+                metadata.tasks.retain(|t| !(forgets && t.finished));
+                Arc::new(metadata)
+            },
+            inline: Arc::new(inline),
+            blobs,
+        });
+        let run = Run::new(&self.setup, term.number, restore, &self.world, &self.chance);
+        let run = match run {
+            Ok(run) => run,
+            Err(e) => return self.fail(e),
+        };
+        let started = Started {
+            tasks: run.started(&self.setup.job.graph),
+            job: self.record(),
+            operators: run.operators(&self.setup.job.graph),
+            attempt: self.attempt(),
+            term: term.number,
+            ids_above: term.last_checkpoint,
+            previous: term.earlier,
+            at_ms: ms(now),
+        };
+        let tasks = run.len();
+        self.run = Some(run);
+        self.coordinator = Some(Coordinator::new(
+            self.settings.clone(),
+            started,
+            Monotonic(now),
+        ));
+        for task in 0..tasks {
+            self.schedule(task, now);
+        }
+        self.event(now, Event::Tick);
+    }
+
+    // ---- the coordinator
+
+    fn has(&self, plant: Plant) -> bool {
+        self.setup.plant == Some(plant)
+    }
+
+    /// News for the coordinator.
+    pub fn event(&mut self, now: u64, event: Event) {
+        let Some(coordinator) = &mut self.coordinator else {
+            return;
+        };
+        self.ended |= matches!(event, Event::Ended(_));
+        let actions = coordinator.step(Monotonic(now), event);
+        for action in actions {
+            self.carry_out(now, action);
+        }
+        self.after_event(now);
+    }
+
+    fn after_event(&mut self, now: u64) {
+        let Some(coordinator) = &self.coordinator else {
+            return;
+        };
+        if self.over {
+            return;
+        }
+        if self.ended && coordinator.is_settled() {
+            self.coordinator = None;
+            self.effects.push(Effect::Restart);
+        } else if let Some(at) = coordinator.next_wake() {
+            self.ticks += 1;
+            let (turn, at) = (self.ticks, at.0.max(now + 1));
+            self.effects.push(Effect::Tick { turn, at });
+        }
+    }
+
+    /// The time for which a tick was asked has come.
+    pub fn tick(&mut self, now: u64, turn: u64) {
+        if turn == self.ticks {
+            self.event(now, Event::Tick);
+        }
+    }
+
+    fn carry_out(&mut self, now: u64, action: Action) {
+        match action {
+            Action::Trigger { barrier, tasks } => {
+                for task in tasks {
+                    self.command_to(task, TaskCommand::Checkpoint(barrier));
+                }
+            }
+            Action::Store {
+                number,
+                metadata,
+                inline,
+            } => {
+                let checkpoint = metadata.checkpoint();
+                self.plants_of_store(now, &metadata);
+                let entry = LogEntry::Checkpoint(Box::new((*metadata).clone()));
+                match encode(&entry, &inline) {
+                    Err(e) => self.violation(e.to_string()),
+                    Ok(bytes) => {
+                        let what = What::PutNew(log_name(number), bytes.into());
+                        self.ask(what, Wait::Entry(checkpoint, number));
+                    }
+                }
+            }
+            Action::CommitSinks {
+                checkpoint,
+                committables,
+            } => {
+                let todo = commits(committables, self.term);
+                self.next_commit(now, checkpoint, todo);
+            }
+            Action::NotifyCompleted { checkpoint } => {
+                self.command_to_all(TaskCommand::Completed(checkpoint));
+            }
+            Action::NotifyAborted { checkpoint, .. } => {
+                self.command_to_all(TaskCommand::Aborted(checkpoint));
+            }
+            Action::DeleteObjects { names } => {
+                self.next_delete(names.into_iter().map(What::Delete).collect());
+            }
+            Action::FailJob { error } => self.fail(error),
+            Action::Stopped { .. } => self.end(false),
+            Action::StopFailed { error } => self.fail(error),
+            Action::Finished => self.end(true),
+            other => self.violation(format!("nobody asked for {other:?}")),
+        }
+    }
+
+    fn plants_of_store(&mut self, now: u64, metadata: &Metadata) {
+        if self.has(Plant::CommitEarly) {
+            let committables = metadata.committables().cloned().collect();
+            self.next_commit(now, CheckpointId(0), commits(committables, self.term));
+        }
+        if self.has(Plant::DeleteEarly) {
+            let kept = self.coordinator.iter().flat_map(Coordinator::kept);
+            let names = kept.flat_map(|c| c.metadata.objects().map(|o| o.name.clone()));
+            let todo = names.flatten().map(What::Delete).collect();
+            self.next_delete(todo);
+        }
+    }
+
+    fn next_commit(&mut self, now: u64, checkpoint: CheckpointId, mut todo: VecDeque<What>) {
+        match todo.pop_front() {
+            Some(what) => self.ask(what, Wait::Commit(checkpoint, todo)),
+            None => {
+                // Within the step that asked for it, nothing may come back.
+                let event = Event::Committed { checkpoint };
+                match self.coordinator.is_some() {
+                    true => self.event(now, event),
+                    false => self.effects.push(Effect::Tell(Box::new(event))),
+                }
+            }
+        }
+    }
+
+    fn next_delete(&mut self, mut todo: VecDeque<What>) {
+        if let Some(what) = todo.pop_front() {
+            self.ask(what, Wait::Delete(todo));
+        }
+    }
+
+    /// What stands where an entry should be.
+    fn compare(&self, checkpoint: CheckpointId, there: &[u8]) -> StoreOutcome {
+        match decode::<LogEntry>(there) {
+            Ok((LogEntry::Checkpoint(m), _)) if m.attempt == self.attempt() => {
+                match m.id == checkpoint.0 {
+                    true => StoreOutcome::Created,
+                    false => StoreOutcome::Late,
+                }
+            }
+            _ if self.has(Plant::IgnoreFence) => StoreOutcome::Created,
+            _ => StoreOutcome::Fenced,
+        }
+    }
+
+    fn command_to(&mut self, task: TaskId, command: TaskCommand) {
+        let index = self.run.as_ref().and_then(|run| run.index(task));
+        if let Some(index) = index {
+            self.effects.push(Effect::Command(index, command));
+        }
+    }
+
+    fn command_to_all(&mut self, command: TaskCommand) {
+        let tasks = self.run.as_ref().map_or(0, Run::len);
+        self.effects
+            .extend((0..tasks).map(|t| Effect::Command(t, command)));
+    }
+
+    // ---- the tasks
+
+    /// A command has reached a task.
+    pub fn command(&mut self, now: u64, task: usize, command: TaskCommand) {
+        if let Some(run) = &mut self.run {
+            run.command(task, command);
+            self.schedule(task, now);
+        }
+    }
+
+    fn schedule(&mut self, task: usize, at: u64) {
+        let turn = self.run.as_mut().and_then(|run| run.schedule(task, at));
+        if let Some(turn) = turn {
+            self.effects.push(Effect::Wake { task, turn, at });
+        }
+    }
+
+    /// Steps a task, if it was not stepped since.
+    pub fn wake(&mut self, now: u64, task: usize, turn: u64) {
+        let Some(run) = &mut self.run else { return };
+        let (wall, monotonic) = (ProcessingTime(ms(now)), Monotonic(now));
+        let stepped = run.step(task, turn, wall, monotonic, &self.chance);
+        let (outs, woken) = run.drain();
+        match stepped {
+            Err(e) => return self.fail(e),
+            Ok(Some(at)) => self.schedule(task, at),
+            Ok(None) => {}
+        }
+        for other in woken {
+            let at = now + self.chance.between(1, 20_000);
+            self.schedule(other, at);
+        }
+        for out in outs {
+            match out {
+                Out::Event(event) => self.effects.push(Effect::Tell(event)),
+                Out::Upload(name, bytes, event) if self.has(Plant::AcknowledgeEarly) => {
+                    self.effects.push(Effect::Tell(event));
+                    let what = What::Put(name, bytes.into());
+                    self.ask(what, Wait::Delete(VecDeque::new()));
+                }
+                Out::Upload(name, bytes, event) => {
+                    self.ask(What::Put(name, bytes.into()), Wait::Upload(event));
+                }
+                Out::Lost(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// The job fails, and starts again in this process.
+    fn fail(&mut self, error: Error) {
+        if self.over || self.failing {
+            return;
+        }
+        match error.code() {
+            ErrorCode::Fenced => return self.end(false),
+            ErrorCode::StoreUnavailable | ErrorCode::NotFound | ErrorCode::CheckpointFailed => {}
+            _ => self.violation(format!("the job failed: {error}")),
+        }
+        self.run = None;
+        if self.coordinator.is_none() {
+            return self.effects.push(Effect::Restart);
+        }
+        self.failing = true;
+        let ended = Event::Ended(Ending::Restart);
+        self.effects.push(Effect::Tell(Box::new(ended)));
+    }
+
+    fn end(&mut self, finished: bool) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.run = None;
+            self.coordinator = None;
+            self.effects.push(Effect::Over(finished));
+        }
+    }
+}
+
+/// What makes these visible, those of earlier checkpoints first.
+fn commits(mut committables: Vec<Committable>, term: u64) -> VecDeque<What> {
+    committables.sort_by_key(|c| c.checkpoint);
+    let commit = |c: Committable| What::Commit(c.uid, c.payload, term);
+    committables.into_iter().map(commit).collect()
+}
+
+fn ms(nanos: u64) -> i64 {
+    (nanos / 1_000_000) as i64
+}
