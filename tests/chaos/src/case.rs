@@ -9,6 +9,9 @@ use crate::jobs::Job;
 use crate::output::{Difference, Output};
 use crate::run::{Kill, Place, Stage, Start};
 
+/// Barriers do not wait for each other.
+const AT_ONCE: [(&str, &str); 1] = [("CHECKPOINT__ALIGNMENT_TIMEOUT", "0ms")];
+
 /// What is done to a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Case {
@@ -20,6 +23,8 @@ pub struct Case {
     pub parallelism: u32,
     /// The same in those that follow.
     pub then: u32,
+    /// Whether barriers overtake what is in flight, at once.
+    pub overtakes: bool,
     /// Where its runs die, one after the other; the one behind them comes to its end.
     pub kills: Vec<Kill>,
 }
@@ -48,6 +53,9 @@ impl fmt::Display for Case {
         if self.then != self.parallelism {
             write!(f, " then {}", self.then)?;
         }
+        if self.overtakes {
+            write!(f, ", unaligned")?;
+        }
         for kill in &self.kills {
             write!(f, ", {}:{}", kill.point, kill.nth)?;
             if let Some(after) = kill.after {
@@ -63,14 +71,34 @@ impl Case {
     pub fn run(&self, stage: &Stage, number: usize, expected: &Output) -> Outcome {
         let result = stage
             .place(&format!("case-{number}"))
-            .and_then(|place| self.run_in(stage, &place, expected));
+            .and_then(|place| self.run_slower(stage, &place, expected));
         Outcome {
             case: self.clone(),
             result,
         }
     }
 
-    fn run_in(&self, stage: &Stage, place: &Place, expected: &Output) -> Result<Difference> {
+    /// Where so few checkpoints were complete that a point was not passed as often as it should, all begins again, slower.
+    fn run_slower(&self, stage: &Stage, place: &Place, expected: &Output) -> Result<Difference> {
+        for slower in [1, 4] {
+            if let Some(difference) = self.run_in(stage, place, expected, slower)? {
+                return Ok(difference);
+            }
+            fs::remove_dir_all(&place.folder)?;
+            fs::create_dir_all(&place.folder)?;
+        }
+        let last = self.run_in(stage, place, expected, 16)?;
+        last.context("a point was never hit: the run comes to its end before")
+    }
+
+    /// None where a run came to its end too early.
+    fn run_in(
+        &self,
+        stage: &Stage,
+        place: &Place,
+        expected: &Output,
+        slower: u32,
+    ) -> Result<Option<Difference>> {
         let start = |kill, run: usize| Start {
             job: self.job,
             rocksdb: self.rocksdb,
@@ -80,11 +108,15 @@ impl Case {
                 self.then
             },
             kill,
-            full_speed: false,
-            settings: &[],
+            slower,
+            settings: if self.overtakes { &AT_ONCE } else { &[] },
         };
         for (run, kill) in self.kills.iter().enumerate() {
-            stage.run(&start(Some(*kill), run), place)?.killed(*kill)?;
+            let ended = stage.run(&start(Some(*kill), run), place)?;
+            if ended.came_through() {
+                return Ok(None);
+            }
+            ended.killed(*kill)?;
         }
         stage
             .run(&start(None, self.kills.len()), place)?
@@ -94,7 +126,7 @@ impl Case {
         if difference.is_none() {
             fs::remove_dir_all(&place.folder)?;
         }
-        Ok(difference)
+        Ok(Some(difference))
     }
 }
 
@@ -107,7 +139,7 @@ pub fn undisturbed(job: Job, stage: &Stage) -> Result<Output> {
         rocksdb: false,
         parallelism: 1,
         kill: None,
-        full_speed: true,
+        slower: 0,
         settings: &[],
     };
     stage.run(&start, &place)?.done()?;

@@ -22,7 +22,7 @@ const JOB: Job = Job::LargeSum;
 /// Several checkpoints are complete by then.
 const KILL: Kill = Kill {
     point: points::NOTIFY,
-    nth: 5,
+    nth: 4,
     after: None,
 };
 
@@ -107,13 +107,13 @@ pub fn run(folder: &Path, binary: &Path, all: bool, threads: usize) -> Result<Ve
     Ok(outcomes)
 }
 
-/// A line for each that went wrong or was not tried, and their number.
+/// A line for each, and their number.
 #[must_use]
 pub fn text(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         match &outcome.result {
-            Ok(None) => {}
+            Ok(None) => text += &format!("met {}\n", outcome.what),
             Ok(Some(why)) => text += &format!("NOT TRIED {}: {why}\n", outcome.what),
             Err(error) => text += &format!("FAILED {}: {error:#}\n", outcome.what),
         }
@@ -128,7 +128,7 @@ fn start(rocksdb: bool, kill: Option<Kill>) -> Start<'static> {
         rocksdb,
         parallelism: 2,
         kill,
-        full_speed: false,
+        slower: 2,
         settings: &[],
     }
 }
@@ -264,16 +264,17 @@ impl Trial<'_> {
             Damage::Swapped => {
                 let last = self.template.checkpoints.first();
                 let others = last.into_iter().flatten();
-                let other = others.filter(|f| *f != name).max_by_key(|f| {
+                let mut found: Vec<(u64, &String, Vec<u8>)> = Vec::new();
+                for other in others.filter(|f| *f != name) {
+                    let theirs = fs::read(folder.join(other))?;
                     // The more alike the worse.
-                    let length = fs::metadata(folder.join(f)).map_or(0, |m| m.len());
-                    std::cmp::Reverse(length.abs_diff(bytes.len() as u64))
-                });
-                let other = other.context("there is no other file")?;
-                let theirs = fs::read(folder.join(other))?;
-                if theirs == bytes {
-                    return Ok(Vec::new());
+                    let distance = (theirs.len() as u64).abs_diff(bytes.len() as u64);
+                    if theirs != bytes {
+                        found.push((distance, other, theirs));
+                    }
                 }
+                let other = found.into_iter().min_by_key(|(distance, ..)| *distance);
+                let (_, other, theirs) = other.context("there is no other file")?;
                 fs::write(folder.join(other), &bytes)?;
                 fs::write(&path, theirs)?;
                 hurt.push(other.clone());

@@ -47,8 +47,10 @@ pub const JOBS: [Job; 6] = [
 const EVENTS: &str = "events=8000";
 /// Bids a second: a run takes a bit more than a second.
 const RATE: u32 = 8_000;
-const LINES: u64 = 100_000;
+const LINES: u64 = 20_000;
 const FILES: u64 = 4;
+/// Steps of a loop for each line: as long as a bid takes.
+const WORK: u32 = 40_000;
 
 impl Job {
     /// Its name in tables.
@@ -64,34 +66,27 @@ impl Job {
         }
     }
 
-    /// Its parameters but for the output; `inputs` is a folder that [`write_inputs`] has filled. At full speed nothing
-    /// holds the source.
+    /// Its parameters but for the output; `inputs` is a folder that [`write_inputs`] has filled. It runs so many times
+    /// slower than it usually does; at 0 nothing holds it.
     #[must_use]
-    pub fn params(self, inputs: &Path, full_speed: bool) -> Vec<String> {
+    pub fn params(self, inputs: &Path, slower: u32) -> Vec<String> {
         let job = match self {
             Self::LargeSum => "sum",
             other => other.name(),
         };
         let mut params = vec![format!("job={job}")];
         if self == Self::Windows {
+            let work = WORK * slower;
             params.push(format!("input={}", inputs.display()));
+            params.push(format!("work={work}"));
             return params;
         }
-        let rate = if full_speed { RATE * 1_000 } else { RATE };
+        let rate = RATE.checked_div(slower).unwrap_or(RATE * 1_000);
         params.extend([EVENTS.to_owned(), format!("rate={rate}")]);
         if self == Self::LargeSum {
             params.push("pad=20000".to_owned());
         }
         params
-    }
-
-    /// The most rows of a batch: a file has no rate, but small batches take their time.
-    #[must_use]
-    pub fn batch_rows(self) -> u32 {
-        match self {
-            Self::Windows => 1,
-            _ => 64,
-        }
     }
 
     /// What is true of the order of a key's rows.

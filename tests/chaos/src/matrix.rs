@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use pelton_node::checkpoint::points::{self, ALL};
@@ -10,6 +11,9 @@ use crate::case::{Case, Outcome, undisturbed};
 use crate::jobs::{JOBS, Job};
 use crate::pool;
 use crate::run::{Kill, Stage};
+
+/// After so many cases something is said.
+const PROGRESS: usize = 100;
 
 /// A first run that has two complete checkpoints dies here: what follows goes on from one.
 const BEFORE: Kill = kill(points::NOTIFY, 2);
@@ -45,6 +49,18 @@ const LAST: [&str; 9] = [
     points::COMMIT_SINK,
     points::COMMIT_AFTER,
     points::LAST_SNAPSHOT,
+];
+
+/// Whether state is in RocksDB; tasks of an operator in the first run, and in those that follow; whether barriers overtake
+/// what is in flight.
+const TURNS: [(bool, u32, u32, bool); 7] = [
+    (false, 1, 1, false),
+    (true, 2, 2, false),
+    (false, 2, 2, true),
+    (false, 2, 1, false),
+    (true, 1, 2, false),
+    (false, 2, 2, false),
+    (true, 2, 1, true),
 ];
 
 const fn kill(point: &'static str, nth: u32) -> Kill {
@@ -96,18 +112,13 @@ fn at_the_end(point: &'static str) -> Vec<Vec<Kill>> {
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for job in JOBS {
-        for (rocksdb, parallelism, then) in [
-            (false, 1, 1),
-            (false, 2, 2),
-            (false, 2, 1),
-            (true, 2, 2),
-            (true, 1, 2),
-        ] {
+        for (rocksdb, parallelism, then, overtakes) in TURNS {
             let case = |kills| Case {
                 job,
                 rocksdb,
                 parallelism,
                 then,
+                overtakes,
                 kills,
             };
             let ways = ALL.iter().flat_map(|point| ways(point));
@@ -122,26 +133,20 @@ pub fn all() -> Vec<Case> {
 /// A part of them for one job: each point once, with backends and parallelisms in turn.
 #[must_use]
 pub fn some(job: Job) -> Vec<Case> {
-    let turns = [
-        (false, 1, 1),
-        (true, 2, 2),
-        (false, 2, 2),
-        (false, 2, 1),
-        (true, 1, 2),
-    ];
     // Each job begins elsewhere, so that all ways are gone by one of them.
     let offset = JOBS.iter().position(|j| *j == job).unwrap_or(0);
     let points = ALL.iter().map(|point| ways(point));
     let ends = LAST.iter().skip(offset).step_by(5).map(|p| at_the_end(p));
     let picked = points.chain(ends).enumerate().filter_map(|(i, ways)| {
         let way = (i + offset).checked_rem(ways.len())?;
-        let turn = turns.get((i + offset * 2).checked_rem(turns.len())?)?;
-        let (rocksdb, parallelism, then) = *turn;
+        let turn = TURNS.get((i + offset * 2).checked_rem(TURNS.len())?)?;
+        let (rocksdb, parallelism, then, overtakes) = *turn;
         Some(Case {
             job,
             rocksdb,
             parallelism,
             then,
+            overtakes,
             kills: ways.get(way)?.clone(),
         })
     });
@@ -159,9 +164,18 @@ pub fn run(cases: &[Case], folder: &Path, binary: &Path, threads: usize) -> Resu
     }
     let numbered: Vec<(usize, &Case)> = cases.iter().enumerate().collect();
     let empty = Default::default();
+    let done = AtomicUsize::new(0);
     Ok(pool::each(&numbered, threads, |(number, case)| {
         let expected = expected.get(&case.job).unwrap_or(&empty);
-        case.run(&stage, *number, expected)
+        let outcome = case.run(&stage, *number, expected);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if !outcome.is_good() {
+            eprintln!("case-{number} went wrong: {case}");
+        }
+        if done.is_multiple_of(PROGRESS) {
+            eprintln!("{done} of {} cases", cases.len());
+        }
+        outcome
     }))
 }
 

@@ -13,6 +13,8 @@ use crate::jobs::{self, Job};
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
+/// Small batches let barriers pass often.
+const BATCH_ROWS: &str = "64";
 const INTERVAL: &str = "40ms";
 
 /// What all runs share: the two programs, the input, and a home, so that the component is compiled once.
@@ -45,8 +47,8 @@ pub struct Start<'a> {
     pub parallelism: u32,
     /// Where and when it dies.
     pub kill: Option<Kill>,
-    /// Nothing holds the source.
-    pub full_speed: bool,
+    /// How many times slower than usual; at 0 nothing holds the source.
+    pub slower: u32,
     /// Settings by their variables' names, without what stands before all of them.
     pub settings: &'a [(&'a str, &'a str)],
 }
@@ -182,9 +184,7 @@ impl Stage {
             .current_dir(&place.folder)
             .arg("run")
             .arg(&self.component);
-        let params = start
-            .job
-            .params(&self.root.join("inputs"), start.full_speed);
+        let params = start.job.params(&self.root.join("inputs"), start.slower);
         for param in params {
             command.args(["--param", &param]);
         }
@@ -194,7 +194,7 @@ impl Stage {
             .args(["--checkpoint-dir", &format!("file://{}", dir.display())])
             .args(["--checkpoint-interval", INTERVAL])
             .args(["--parallelism", &start.parallelism.to_string()])
-            .args(["--batch-rows", &start.job.batch_rows().to_string()])
+            .args(["--batch-rows", BATCH_ROWS])
             .args(["--state", if start.rocksdb { "rocksdb" } else { "heap" }])
             .envs(
                 start
@@ -207,6 +207,12 @@ impl Stage {
 }
 
 impl Ended {
+    /// Whether it came to its end without having been where it should die: it was too fast, or the disk too slow.
+    #[must_use]
+    pub fn came_through(&self) -> bool {
+        !self.hit && self.status.success()
+    }
+
     /// Whether it died where it should. Errors: it did not, and what it did instead.
     pub fn killed(&self, kill: Kill) -> Result<()> {
         match (self.hit, self.status.signal()) {
