@@ -40,6 +40,9 @@ fn help_is_a_result() {
         "check",
         "explain",
         "run",
+        "savepoint",
+        "checkpoint",
+        "state",
         "config",
         "explain-error",
         "version",
@@ -59,6 +62,10 @@ fn help_is_a_result() {
         "check",
         "explain",
         "run",
+        "savepoint create",
+        "savepoint delete",
+        "checkpoint verify",
+        "state top",
         "config show",
         "explain-error",
     ] {
@@ -83,7 +90,7 @@ fn a_mistake_is_named_with_what_was_meant() {
     let place = Place::new();
     place.pelton(&["chekc", "a"]).failed(
         2,
-        "error[PLT-0001]: unrecognized subcommand 'chekc'\n  = help: a similar subcommand exists: 'check'\n",
+        "error[PLT-0001]: unrecognized subcommand 'chekc'\n  = help: some similar subcommands exist: 'checkpoint', 'check'\n",
     );
     let json = place.pelton(&["chekc", "-o", "json"]);
     assert_eq!((json.code, json.stdout.as_str()), (Some(2), ""));
