@@ -5,9 +5,7 @@ use std::collections::HashMap;
 
 use pelton_model::checkpoint::{SectionRecord, TaskRecord};
 use pelton_model::key::{KeyGroup, hash_bytes};
-use pelton_model::snapshot::{
-    BlockRef, Distribution, Entry, NO_GROUP, SectionKind, SectionSpec,
-};
+use pelton_model::snapshot::{BlockRef, Distribution, Entry, NO_GROUP, SectionKind, SectionSpec};
 use pelton_model::time::EventTime;
 use pelton_model::{Error, ErrorCode, Result};
 use serde_json::{Map, Value, json};
