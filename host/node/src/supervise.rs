@@ -120,7 +120,7 @@ pub(crate) fn run(
                     return Err(error);
                 }
             }
-            Decision::GiveUp { why } => return Err(error.at("restarts", why)),
+            Decision::GiveUp { why } => return Err(error.at("not started again", why)),
         }
     }
 }
