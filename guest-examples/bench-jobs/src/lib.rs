@@ -67,7 +67,8 @@ pub fn bench_jobs(job: &mut Job, params: &Params) -> Result<()> {
     let name = params.require("job")?;
     job.name(format!("bench-{name}"));
     let output = match params.get("output") {
-        None | Some("blackhole") => blackhole(),
+        // `blocked_ms`: as a system that is out of order for a while.
+        None | Some("blackhole") => with_options(blackhole(), params, &["blocked_ms"]),
         Some("print") => print(),
         Some(folder) => files::csv_sink(folder),
     };

@@ -2,6 +2,7 @@
 //! Needs: the components `bench-jobs` and `nexmark`, Linux. Invariant: what is compared takes turns in one process,
 //! and each figure is the median of its runs. CPU time, where it is not said otherwise: other processes matter less.
 
+mod blocked;
 mod calls;
 mod checkpoints;
 mod flink;
@@ -12,6 +13,7 @@ mod kinds;
 mod lent;
 mod measure;
 mod native;
+mod snapshots;
 mod state;
 mod windows;
 
@@ -105,13 +107,18 @@ pub(crate) struct Bench<'a> {
 /// A part of the measurements.
 type Section = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
 
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 18] = [
+    // First: what a process has freed and kept would hide what it gains.
+    ("snapshot-memory", snapshots::memory),
     ("boundary", calls::boundary),
     ("filter-map", calls::filter_map),
     ("keyed-sum", calls::keyed_sum),
     ("kinds", kinds::kinds),
     ("state", state::state),
     ("checkpoints", checkpoints::checkpoints),
+    ("snapshots", snapshots::snapshots),
+    ("restore", snapshots::restore),
+    ("blocked-sink", blocked::blocked),
     ("windows", windows::windows),
     ("interval-join", joins::interval),
     ("unique", joins::unique),

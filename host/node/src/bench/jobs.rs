@@ -83,26 +83,16 @@ impl Job {
     }
 
     fn params(&self, way: Way, events: u64) -> Vec<(String, String)> {
-        let mut params = match self.section {
-            "nexmark" => vec![
-                ("query", self.name.to_owned()),
-                ("input", format!("generator:{events}")),
-            ],
-            _ => vec![
-                ("job", self.name.to_owned()),
-                ("events", events.to_string()),
-            ],
-        };
-        params.push(("output", "blackhole".to_owned()));
+        let mut params = parameters(self.component(), self.name, events);
+        let mut add = |name: &str| params.push((name.to_owned(), "true".to_owned()));
         // Numbers have one column.
         if way == Way::AllColumns && self.name != "counter" {
-            params.push(("all_columns", "true".to_owned()));
+            add("all_columns");
         }
         if way == Way::Preloaded {
-            params.push(("preload", "true".to_owned()));
+            add("preload");
         }
-        let owned = params.into_iter().map(|(n, v)| (n.to_owned(), v));
-        owned.collect()
+        params
     }
 
     /// Those in which it is measured: with RocksDB only as Flink's job runs.
@@ -128,6 +118,41 @@ impl Job {
     }
 }
 
+/// The parameters of a component's job whose rows nobody gets.
+pub(super) fn parameters(component: &str, name: &str, events: u64) -> Vec<(String, String)> {
+    let params = match component {
+        "nexmark" => [
+            ("query", name.to_owned()),
+            ("input", format!("generator:{events}")),
+        ],
+        _ => [("job", name.to_owned()), ("events", events.to_string())],
+    };
+    let output = ("output", "blackhole".to_owned());
+    let all = params.into_iter().chain([output]);
+    all.map(|(n, v)| (n.to_owned(), v)).collect()
+}
+
+/// A job as Flink ran it with RocksDB and checkpoints every ten seconds.
+pub(super) struct OnRocksDb {
+    pub(super) component: &'static str,
+    pub(super) params: Vec<(String, String)>,
+    pub(super) events: u64,
+    /// Flink's CPU microseconds an event.
+    pub(super) flink_us: f64,
+}
+
+/// The job of this name with so many times the events that Flink had; none that Flink did not run so.
+pub(super) fn on_rocksdb(name: &str, times: u64) -> Option<OnRocksDb> {
+    let job = all().find(|job| job.name == name && job.flink.state == State::RocksDb)?;
+    let events = job.flink.events * times;
+    Some(OnRocksDb {
+        component: job.component(),
+        params: job.params(Way::AllColumns, events),
+        events,
+        flink_us: job.flink.cpu_us,
+    })
+}
+
 /// What a run says of itself at its end.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Ran {
@@ -140,7 +165,7 @@ pub(super) struct Ran {
 }
 
 /// This binary's `run` on a component.
-fn command(file: &Path, params: &[(String, String)]) -> Result<Command> {
+pub(super) fn command(file: &Path, params: &[(String, String)]) -> Result<Command> {
     let own = std::env::current_exe().map_err(|e| failed("this binary is not to be found", &e))?;
     let mut command = Command::new(own);
     let tasks = TASKS.to_string();

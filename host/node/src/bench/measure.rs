@@ -1,4 +1,4 @@
-//! CPU clocks, medians, and runs that take turns.
+//! CPU clocks, memory, medians, and runs that take turns.
 //! Needs: std, process. Linux tells the CPU time of a thread only at its ticks, unless the thread has just yielded.
 
 use std::fs;
@@ -24,6 +24,14 @@ pub(super) fn cpu_ns(run: impl FnOnce() -> Result<()>) -> Result<f64> {
     let began = thread_cpu_ns()?;
     run()?;
     Ok(thread_cpu_ns()?.saturating_sub(began) as f64)
+}
+
+/// What this process holds in memory, in bytes; 0 where the system does not tell.
+pub(super) fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.map_or(0, |kib: u64| kib * 1024)
 }
 
 /// The middle value; of an even number, the lower of the two. 0 of none.
@@ -56,6 +64,11 @@ mod tests {
         assert_eq!(median(vec![]), 0.0);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.0);
+    }
+
+    #[test]
+    fn this_process_holds_some_memory() {
+        assert!(resident_bytes() > 1 << 20);
     }
 
     #[test]
