@@ -35,7 +35,7 @@ impl Chance {
 
     /// Whether it happens, once in so many; 0: never.
     pub fn happens_rarely(&self, once_in: u64) -> bool {
-        once_in > 0 && self.next() % once_in == 0
+        once_in > 0 && self.next().is_multiple_of(once_in)
     }
 
     /// One of several.

@@ -13,6 +13,7 @@ pub mod connectors;
 pub mod functions;
 pub mod jobs;
 pub mod log;
+pub mod message;
 pub mod plan;
 pub mod process;
 pub mod run;

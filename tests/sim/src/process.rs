@@ -10,9 +10,7 @@ use pelton_control::checkpoint::{
 };
 use pelton_engine::snapshot::RestoreFrom;
 use pelton_model::blob::{Blobs, PutNew};
-use pelton_model::checkpoint::{
-    Committable, JobRecord, LogEntry, Metadata, decode, encode, log_name,
-};
+use pelton_model::checkpoint::{JobRecord, LogEntry, Metadata, decode, encode, log_name};
 use pelton_model::id::{CheckpointId, TaskId};
 use pelton_model::protocol::TaskCommand;
 use pelton_model::time::{Monotonic, ProcessingTime};
@@ -20,77 +18,13 @@ use pelton_model::{Error, ErrorCode, Result};
 
 use crate::chance::Chance;
 use crate::log::{Asked, Log, Term};
+use crate::message::{Answer, Effect, What, commits};
 use crate::plan::Plant;
 use crate::run::{Out, Run, Setup};
 use crate::world::{Shared, Store};
 
 /// So often a request is tried.
 const TRIES: u32 = 4;
-
-/// What a process wants.
-#[derive(Debug)]
-pub enum Effect {
-    /// A request to the outside. Its answer comes by [`Process::answered`].
-    Send(u64, What),
-    /// The task is to be stepped.
-    Wake {
-        /// Which one.
-        task: usize,
-        /// Tells it from those that came later.
-        turn: u64,
-        /// When: nanoseconds.
-        at: u64,
-    },
-    /// A command is on its way to a task.
-    Command(usize, TaskCommand),
-    /// News for the coordinator are on their way.
-    Tell(Box<Event>),
-    /// The coordinator wants a tick.
-    Tick {
-        /// Tells it from those that came later.
-        turn: u64,
-        /// When: nanoseconds.
-        at: u64,
-    },
-    /// It begins again after a while.
-    Restart,
-    /// It is no more; whether the job has finished.
-    Over(bool),
-    /// Something that must not be.
-    Violation(String),
-}
-
-/// A request to the outside.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// The whole log, and the lengths of all objects.
-    ReadLog,
-    /// A conditional write.
-    PutNew(String, Arc<[u8]>),
-    /// A write.
-    Put(String, Arc<[u8]>),
-    /// A read.
-    Get(String),
-    /// A removal.
-    Delete(String),
-    /// Makes a part of a sink visible.
-    Commit(String, Vec<u8>, u64),
-    /// Removes what earlier terms have sealed in the place of a sink.
-    Forget(String, u64),
-}
-
-/// An answer.
-#[derive(Debug)]
-pub enum Answer {
-    /// Entries with their bytes, and the lengths of all objects.
-    Log(Vec<(u64, Vec<u8>)>, BTreeMap<String, u64>),
-    /// What became of a conditional write.
-    PutNew(PutNew),
-    /// What is in the object.
-    Bytes(Vec<u8>),
-    /// It is done.
-    Done,
-}
 
 /// What goes on with an answer.
 #[derive(Debug)]
@@ -240,7 +174,8 @@ impl Process {
             waiting.then,
             Wait::Log | Wait::Start(..) | Wait::StartBack(..) | Wait::Recover(_)
         );
-        needed || waiting.tries < TRIES
+        let assumes = self.has(Plant::AssumePut) && matches!(waiting.then, Wait::Entry(..));
+        needed || (waiting.tries < TRIES && !assumes)
     }
 
     fn refused(&mut self, now: u64, then: Wait, error: Error) {
@@ -658,13 +593,6 @@ impl Process {
             self.effects.push(Effect::Over(finished));
         }
     }
-}
-
-/// What makes these visible, those of earlier checkpoints first.
-fn commits(mut committables: Vec<Committable>, term: u64) -> VecDeque<What> {
-    committables.sort_by_key(|c| c.checkpoint);
-    let commit = |c: Committable| What::Commit(c.uid, c.payload, term);
-    committables.into_iter().map(commit).collect()
 }
 
 fn ms(nanos: u64) -> i64 {

@@ -12,8 +12,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::chance::Chance;
 use crate::jobs::{Job, job};
+use crate::message::{Answer, Effect, What};
 use crate::plan::{Plan, Plant};
-use crate::process::{Answer, Effect, Process, What};
+use crate::process::Process;
 use crate::run::Setup;
 use crate::world::{Row, Shared, lock, not_found};
 
@@ -200,10 +201,10 @@ impl Sim {
     fn finish(self) -> Report {
         let mut report = self.report;
         let mut world = lock(&self.world);
-        if world.violations.is_empty() {
-            if let Some((_, newest)) = world.checkpoints().pop() {
-                world.check_whole(&newest, "at the end");
-            }
+        if world.violations.is_empty()
+            && let Some((_, newest)) = world.checkpoints().pop()
+        {
+            world.check_whole(&newest, "at the end");
         }
         report.violations = std::mem::take(&mut world.violations);
         report.trace = self.trace.digest();
