@@ -316,7 +316,10 @@ fn first_read(backend: &dyn StateBackend, from: &RestoreFrom, of: (u32, u32)) ->
     state.touch(&[keys], FIRST as usize, &mut touched)?;
     let values = state.values(0, &touched.slots)?;
     let read = process::monotonic();
-    match values.present.is_none_or(|present| present.iter().any(|has| has)) {
+    match values
+        .present
+        .is_none_or(|present| present.iter().any(|has| has))
+    {
         true => Ok(read),
         false => Err(Error::bug("a restored task has none of its values")),
     }
