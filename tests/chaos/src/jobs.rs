@@ -131,7 +131,11 @@ pub fn write_inputs(folder: &Path) -> Result<()> {
     for file in 0..FILES {
         let mut text = String::new();
         for n in file * per_file..(file + 1) * per_file {
-            let (key, value, time) = ((n * 7_919 >> 3) % 40, n % 1_000, 1_700_000_000_000 + n * 10);
+            let (key, value, time) = (
+                ((n * 7_919) >> 3) % 40,
+                n % 1_000,
+                1_700_000_000_000 + n * 10,
+            );
             writeln!(text, "{{\"key\":{key},\"value\":{value},\"time\":{time}}}")?;
         }
         std::fs::write(folder.join(format!("{file}.jsonl")), text)?;

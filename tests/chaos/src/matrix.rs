@@ -1,6 +1,7 @@
 //! Which cases there are: job, backend, parallelism, point and occurrence.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -158,8 +159,8 @@ pub fn run(cases: &[Case], folder: &Path, binary: &Path, threads: usize) -> Resu
     let stage = Stage::new(folder, binary)?;
     let mut expected = BTreeMap::new();
     for case in cases {
-        if !expected.contains_key(&case.job) {
-            expected.insert(case.job, undisturbed(case.job, &stage)?);
+        if let Entry::Vacant(entry) = expected.entry(case.job) {
+            entry.insert(undisturbed(case.job, &stage)?);
         }
     }
     let numbered: Vec<(usize, &Case)> = cases.iter().enumerate().collect();
