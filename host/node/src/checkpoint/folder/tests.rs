@@ -122,6 +122,23 @@ fn a_broken_checkpoint_is_set_aside_and_the_one_before_is_taken() {
 }
 
 #[test]
+fn a_checkpoint_that_was_tried_and_found_damaged_counts_as_broken() {
+    let mut folder = folder();
+    let one = folder.start(&asked("one"), &any).unwrap();
+    folder.complete(2, &checkpoint(&one, 2), &[]).unwrap();
+    folder.complete(3, &checkpoint(&one, 3), &[]).unwrap();
+    let two = folder.start(&asked("two"), &any).unwrap();
+    assert_eq!(two.chosen(), Some(3));
+    let damaged = Error::new(ErrorCode::Corrupt, "a block is damaged");
+    folder.set_aside(3, damaged.clone());
+    let three = folder.start(&asked("three"), &any).unwrap();
+    assert_eq!((three.chosen(), three.broken.len()), (Some(2), 1));
+    folder.set_aside(2, damaged);
+    let error = folder.start(&asked("four"), &any).err().unwrap();
+    assert_eq!(error.code(), ErrorCode::Corrupt);
+}
+
+#[test]
 fn a_start_from_a_savepoint_goes_on_with_its_own_checkpoints_when_it_is_repeated() {
     let folder = folder();
     let old = folder.start(&asked("old"), &any).unwrap();
