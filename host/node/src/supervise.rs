@@ -139,7 +139,10 @@ struct Left {
 impl Left {
     /// The checkpoint whose content is to blame for an end: the last start went on from it, and completed none.
     fn damaged(&self, folder: &Folder, error: &Error) -> Option<u64> {
-        let from = self.from.get().filter(|_| error.code() == ErrorCode::Corrupt)?;
+        let from = self
+            .from
+            .get()
+            .filter(|_| error.code() == ErrorCode::Corrupt)?;
         let last = folder.read().ok()?.checkpoints.last().map(|(n, ..)| *n);
         last.filter(|last| *last == from)
     }

@@ -68,7 +68,9 @@ impl CheckpointSettings {
             return wrong("at least one complete checkpoint must be kept");
         }
         if self.max_concurrent > 1 && matches!(self.mode, BarrierMode::Unaligned { .. }) {
-            return wrong("unaligned checkpoints are made one at a time: set max concurrent to 1, or the mode to aligned");
+            return wrong(
+                "unaligned checkpoints are made one at a time: set max concurrent to 1, or the mode to aligned",
+            );
         }
         Ok(())
     }

@@ -206,7 +206,7 @@ impl Work {
             };
             let event = match inbox.recv_timeout(wait) {
                 Ok(Message::Event(event)) => event,
-                Ok(Message::Reported(Reported::Event(event))) => event,
+                Ok(Message::Reported(Reported::Event(event))) => *event,
                 Ok(Message::Reported(Reported::Lost(error))) => {
                     self.tasks.fail(error);
                     continue;

@@ -40,7 +40,7 @@ pub(crate) type Report = Arc<dyn Fn(Reported) + Send + Sync>;
 /// What an upload has to say.
 pub(crate) enum Reported {
     /// To the coordinator.
-    Event(Event),
+    Event(Box<Event>),
     /// The last snapshot of a task that has ended cannot be kept: it would be missing in all checkpoints to come.
     Lost(Error),
 }
@@ -220,11 +220,11 @@ impl Upload {
 
     fn declined(&self, error: Error) {
         (self.shared.report)(match self.barrier {
-            Some(barrier) => Reported::Event(Event::Declined {
+            Some(barrier) => Reported::Event(Box::new(Event::Declined {
                 task: self.task,
                 checkpoint: barrier.checkpoint,
                 error,
-            }),
+            })),
             None => Reported::Lost(error),
         });
     }
@@ -386,7 +386,7 @@ impl SnapshotOutput for Upload {
                         inline,
                     },
                 };
-                (self.shared.report)(Reported::Event(event));
+                (self.shared.report)(Reported::Event(Box::new(event)));
             }
         });
     }

@@ -279,6 +279,9 @@ fn the_mode_of_checkpoints_has_the_time_after_which_barriers_overtake() {
     assert_eq!(mode(""), Unaligned { after_ms: 30_000 });
     let at_once = "mode = \"exactly-once\"\nalignment-timeout = \"0ms\"";
     assert_eq!(mode(at_once), Unaligned { after_ms: 0 });
-    assert_eq!(mode("mode = \"aligned\"\nalignment-timeout = \"1s\""), Aligned);
+    assert_eq!(
+        mode("mode = \"aligned\"\nalignment-timeout = \"1s\""),
+        Aligned
+    );
     assert_eq!(mode("mode = \"at-least-once\""), AtLeastOnce);
 }

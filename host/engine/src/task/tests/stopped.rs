@@ -1,7 +1,5 @@
 //! A task whose last barrier has passed waits to be told to end: its sources wake nobody.
 
-use std::sync::Arc;
-
 use pelton_model::barrier::{Barrier, BarrierMode, SnapshotForm};
 use pelton_model::id::{ChainId, CheckpointId, TaskId};
 use pelton_model::key::KeyGroupRange;
