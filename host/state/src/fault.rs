@@ -9,6 +9,19 @@ pub(crate) fn refused(dir: &Path, error: &rocksdb::Error) -> Error {
     said(dir, error.kind(), error.as_ref())
 }
 
+/// The error for a database whose write buffers, of so many bytes, cannot be written to its folder.
+pub(crate) fn stuck(dir: &Path, buffer_bytes: usize) -> Error {
+    let probe = dir.join("probe");
+    let tried = std::fs::write(&probe, vec![0; buffer_bytes]);
+    // It was there to see what the system says.
+    let _ = std::fs::remove_file(&probe);
+    let message = match tried {
+        Err(e) => e.to_string(),
+        Ok(()) => "write buffers could not be written to files".to_owned(),
+    };
+    said(dir, rocksdb::ErrorKind::IOError, &message)
+}
+
 /// Changes or map keys that are not of their state.
 pub(crate) fn misfit() -> Error {
     Error::new(

@@ -31,7 +31,7 @@ use rocksdb::{
 };
 
 use crate::backend::Shared;
-use crate::fault::refused;
+use crate::fault::{refused, stuck};
 use crate::folder::{Folder, unusable};
 use crate::layout::{entry_prefix_of, unstamp};
 use crate::options::{Access, buffer_bytes};
@@ -41,6 +41,8 @@ const READ_AT_ONCE: usize = 256;
 /// Between two looks at a flush, and how many looks it may take.
 const LOOK: Duration = Duration::from_millis(1);
 const LOOKS_MAX: u32 = 600_000;
+/// Writes that were stopped for so long, while files cannot be written, will not go on.
+const STUCK_LOOKS: u32 = 2_000;
 
 pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 
@@ -194,6 +196,8 @@ impl Store {
         // State is durable by snapshots, never by a log of its own.
         write.disable_wal(true);
         write.set_memtable_insert_hint_per_batch(true);
+        // Who waits for room must notice that there will be none.
+        write.set_no_slowdown(true);
         let store = Arc::new(Self {
             db,
             folder,
@@ -264,10 +268,28 @@ impl Store {
         Ok(())
     }
 
+    /// Writes a batch, and waits while write buffers cannot be emptied as fast as they are filled. RocksDB itself would wait
+    /// without end for a full disk to get room again. Errors: `StateFailed` where files cannot be written for a while.
     fn put(&self, batch: WriteBatch) -> Result<()> {
-        self.db
-            .write_opt(batch, &self.write)
-            .map_err(|e| self.refused(&e))
+        // A write takes the batch, also one that is to be tried again. Copying is cheap beside inserting.
+        let data = batch.data().to_vec();
+        let (mut batch, mut looks) = (batch, 0);
+        loop {
+            match self.db.write_opt(batch, &self.write) {
+                Err(e) if e.kind() == rocksdb::ErrorKind::Incomplete => {}
+                other => return other.map_err(|e| self.refused(&e)),
+            }
+            if looks >= STUCK_LOOKS {
+                let failures = self.db.property_int_value(BACKGROUND_ERRORS);
+                if failures.map_err(|e| self.refused(&e))?.unwrap_or_default() > 0 {
+                    let buffer = buffer_bytes(self.shared.split, &self.shared.settings);
+                    return Err(stuck(self.folder.path(), buffer));
+                }
+            }
+            std::thread::sleep(LOOK);
+            looks += 1;
+            batch = WriteBatch::from_data(&data);
+        }
     }
 
     /// Whether RocksDB might flush a write buffer to make room for so many bytes: by the size of one, or of all.
