@@ -12,7 +12,9 @@ mod heap;
 mod keys;
 mod restored;
 mod rows;
+mod salts;
 mod show;
+mod time_index;
 mod values;
 
 use arrow_array::ArrayRef;
@@ -31,7 +33,9 @@ pub use keys::{KeyIndex, RowSet, Touched};
 pub use restored::SectionReader;
 pub use rows::EncodedRows;
 pub use show::key_text;
+pub(crate) use salts::salts;
 pub use values::ValueStore;
+pub use time_index::{TimeIndex, Timed};
 
 use crate::function::{Entries, Lists, Slots, StateChange};
 use crate::snapshot::{Restored, SnapshotWriter, keyed_section};
@@ -152,6 +156,12 @@ pub trait KeyedState: Send {
     }
 
     /// Keys held in memory.
+    /// Another state, empty, that is kept where this one is: for what whoever uses this one has beside it. None where
+    /// there is no [`room`](Self::room). Errors: what the outside refuses.
+    fn beside(&self, _owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {
+        Ok(None)
+    }
+
     fn len(&self) -> usize;
 
     /// Whether there is no key.

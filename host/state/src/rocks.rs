@@ -488,3 +488,8 @@ impl Drop for RocksState {
         self.store.shared().leave(self.held);
     }
 }
+    fn beside(&self, owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {
+        let state = Self::open(self.store.shared().clone(), owner.clone(), None)?;
+        Ok(Some(Box::new(state)))
+    }
+

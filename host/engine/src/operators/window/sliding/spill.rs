@@ -12,7 +12,7 @@ use arrow_array::{ArrayRef, TimestampMillisecondArray, UInt32Array};
 use arrow_select::take::take;
 use pelton_model::encoding::decode;
 use pelton_model::graph::{StateKind, StateSpec};
-use pelton_model::key::{KeyGroup, KeyGroupRange, hash_bytes, hashes};
+use pelton_model::key::{KeyGroup, KeyGroupRange, hashes};
 use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::{Error, Result};
 
@@ -20,7 +20,7 @@ use crate::function::{EntryChange, EntryChanges, Slots, StateChange};
 use crate::operators::process::StatePlace;
 use crate::operators::window::function::Pane;
 use crate::operators::window::saved::{Codec, Form, SPILLED};
-use crate::state::{KeyIndex, KeyedState, RowSet, StateOwner, Touched};
+use crate::state::{KeyIndex, KeyedState, RowSet, StateOwner, Touched, salts};
 
 /// Entries that are written or read at once.
 const CHUNK: usize = 4096;
@@ -158,26 +158,10 @@ impl Spill {
         });
     }
 
-    /// By key group of the task, the least salt with which the slice is in it.
+    /// By key group of the task, the salt with which the slice is in it.
     fn salts(&self, start: i64) -> Arc<[u32]> {
-        let count = self.groups.end.saturating_sub(self.groups.start) as usize;
-        let mut salts = vec![None; count];
-        let mut left = count;
-        let mut bytes = (start ^ i64::MIN).to_be_bytes().to_vec();
-        for salt in 0..u32::MAX {
-            if left == 0 {
-                break;
-            }
-            bytes.truncate(8);
-            bytes.extend_from_slice(&salt.to_be_bytes());
-            let group = KeyGroup::of(hash_bytes(&bytes), self.max_parallelism).0;
-            let place = group.checked_sub(self.groups.start);
-            if let Some(vacant @ None) = place.and_then(|p| salts.get_mut(p as usize)) {
-                *vacant = Some(salt);
-                left -= 1;
-            }
-        }
-        salts.into_iter().map(Option::unwrap_or_default).collect()
+        let slice = (start ^ i64::MIN).to_be_bytes();
+        salts(&slice, self.groups, self.max_parallelism)
     }
 
     /// Touches the state's keys of rows of a slice, by the key groups that they are in.
