@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use pelton_model::checkpoint::{Metadata, TaskRecord};
-use pelton_model::migrate::{Differences, Migration};
-use pelton_model::schema::Field;
+use pelton_model::graph::Past;
+use pelton_model::migrate::{Declared, Differences, Migration, key_fault, taker};
 use pelton_model::snapshot::{SectionKind, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -20,7 +20,7 @@ pub struct NewJob<'a> {
     pub max_parallelism: u32,
     /// By uid, for every operator that it has: the sections that it would write. Declared states, timers and windows;
     /// others are passed over.
-    pub operators: &'a BTreeMap<String, Vec<SectionSpec>>,
+    pub operators: &'a BTreeMap<String, Vec<Declared>>,
 }
 
 /// What becomes of the state, where all can be kept.
@@ -56,6 +56,13 @@ pub enum Fate {
         changes: Vec<String>,
         /// How each value is rewritten.
         plan: Box<Migration>,
+    },
+    /// The user's function migrates its values, key by key, as they are used; until then another state keeps them.
+    Migrated {
+        /// That state.
+        keeper: String,
+        /// What is different in the keeper, in words.
+        changes: Vec<String>,
     },
     /// It begins empty.
     New,
@@ -117,7 +124,8 @@ pub fn check_state(old: &Metadata, new: NewJob<'_>, allow_non_restored: bool) ->
     }
     for (uid, has) in new.operators {
         if !olds.contains_key(uid.as_str()) {
-            let new = has.iter().filter(|s| is_checked(s.kind));
+            let new = has.iter().map(|d| &d.section);
+            let new = new.filter(|s| is_checked(s.kind));
             let new = new.map(|s| SectionReport::of(uid, s, Fate::New));
             report.sections.extend(new);
         }
@@ -184,50 +192,62 @@ fn is_checked(kind: SectionKind) -> bool {
 fn check_operator(
     uid: &str,
     had: &Had<'_>,
-    has: &[SectionSpec],
+    has: &[Declared],
     report: &mut Report,
     faults: &mut Vec<Fault>,
 ) {
     let same = |a: &SectionSpec, b: &SectionSpec| a.name == b.name && a.kind == b.kind;
     for (was, filled) in had.sections.iter().filter(|(s, _)| is_checked(s.kind)) {
-        let fate = match has.iter().find(|is| same(is, was)) {
-            Some(is) => compare(uid, was, is, *filled, faults),
-            None if !filled => continue,
-            None => {
-                let state = |s: &SectionSpec| s.name == was.name && s.kind.is_state();
-                let other = has.iter().find(|is| state(is) && was.kind.is_state());
-                let what =
-                    other.map(|is| format!("it is {}, and was {}", kind(is.kind), kind(was.kind)));
-                faults.push(Fault {
-                    operator: uid.to_owned(),
-                    state: Some(title(was)),
-                    field: None,
-                    loss: what.is_none(),
-                    what: what
-                        .unwrap_or_else(|| "the operator has no such state any more".to_owned()),
-                });
+        let taker = taker(was, has).and_then(|place| has.get(place));
+        let fate = match taker {
+            Some(is) if is.section.kind == was.kind => compare(uid, was, is, *filled, faults),
+            _ if !filled => continue,
+            other => {
+                let other = other.filter(|_| was.kind.is_state());
+                faults.push(no_place(uid, was, other.map(|is| is.section.kind)));
                 Fate::Dropped
             }
         };
         report.sections.push(SectionReport::of(uid, was, fate));
     }
-    for is in has.iter().filter(|is| is_checked(is.kind)) {
-        if !had.sections.iter().any(|(was, _)| same(is, was)) {
+    for is in has.iter().map(|d| &d.section) {
+        let before = had.sections.iter().any(|(was, _)| same(is, was));
+        if is_checked(is.kind) && !before {
             report.sections.push(SectionReport::of(uid, is, Fate::New));
         }
+    }
+}
+
+/// A state that nothing takes; `is` is what the one of its name is.
+fn no_place(uid: &str, was: &SectionSpec, is: Option<SectionKind>) -> Fault {
+    let former = was.name.rsplit_once(Past::OF).map(|(state, _)| state);
+    let what = match (is, former) {
+        (Some(is), _) => format!("it is {}, and was {}", kind(is), kind(was.kind)),
+        (None, Some(state)) => format!(
+            "values of '{state}' that wait to be migrated have no place any more: keep its migrate function until a savepoint has none"
+        ),
+        (None, None) => "the operator has no such state any more".to_owned(),
+    };
+    Fault {
+        operator: uid.to_owned(),
+        state: Some(title(was)),
+        field: None,
+        loss: is.is_none(),
+        what,
     }
 }
 
 fn compare(
     uid: &str,
     was: &SectionSpec,
-    is: &SectionSpec,
+    declared: &Declared,
     filled: bool,
     faults: &mut Vec<Fault>,
 ) -> Fate {
     if !filled {
         return Fate::New;
     }
+    let is = &declared.section;
     let mut fault = |field: Option<String>, what: String, loss: bool| {
         faults.push(Fault {
             operator: uid.to_owned(),
@@ -245,7 +265,7 @@ fn compare(
             fault(None, what, false);
         }
     }
-    let (plan, differences) = Migration::between(was, is);
+    let (plan, differences) = Migration::between(was, declared);
     let Differences {
         mut changes,
         faults: wrong,
@@ -259,6 +279,12 @@ fn compare(
         let what = "the field is gone, and its values would be lost".to_owned();
         fault(Some(field), what, true);
     }
+    if is.name != was.name && declared.past.restores.as_ref() == Some(&was.name) {
+        return Fate::Migrated {
+            keeper: is.name.clone(),
+            changes,
+        };
+    }
     match plan.is_identity() {
         true => Fate::Same,
         false => Fate::Compatible {
@@ -266,30 +292,6 @@ fn compare(
             plan: Box::new(plan),
         },
     }
-}
-
-/// Keys are the same bytes: the same types in the same places. Names may change, but not change places.
-fn key_fault(of: &str, was: &[Field], is: &[Field]) -> Option<String> {
-    let same = |(a, b): (&Field, &Field)| a.data_type == b.data_type && a.nullable == b.nullable;
-    let moved = was
-        .iter()
-        .zip(is)
-        .any(|(a, b)| a.name != b.name && (was.iter().any(|w| w.name == b.name)));
-    if was.len() == is.len() && was.iter().zip(is).all(same) && !moved {
-        return None;
-    }
-    let text = |fields: &[Field]| {
-        let of = |f: &Field| {
-            let null = if f.nullable { "?" } else { "" };
-            format!("{}: {}{null}", f.name, f.data_type)
-        };
-        fields.iter().map(of).collect::<Vec<_>>().join(", ")
-    };
-    Some(format!(
-        "its {of} is ({}), and was ({}): keys cannot change",
-        text(is),
-        text(was)
-    ))
 }
 
 fn below(kind: SectionKind) -> &'static str {

@@ -62,6 +62,7 @@ fn measure(keys: u64, kind: StateKind, ttl: bool) -> (f64, u64) {
             return_expired: false,
             event_time: false,
         }),
+        past: Default::default(),
     };
     let mut state = HeapState::new(int().fields, &[spec], 128);
     let mut touched = Touched::default();

@@ -297,7 +297,7 @@ impl<'a> Restored<'a> {
         for section in self.tasks().flat_map(|t| &t.sections) {
             let known =
                 |s: &&SectionSpec| s.name == section.spec.name && s.kind == section.spec.kind;
-            if section.spec.uid == self.uid && !all.iter().any(known) {
+            if section.entries > 0 && section.spec.uid == self.uid && !all.iter().any(known) {
                 all.push(&section.spec);
             }
         }

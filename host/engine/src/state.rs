@@ -22,6 +22,7 @@ use pelton_model::barrier::SnapshotForm;
 use pelton_model::graph::StateSpec;
 use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::Limits;
+use pelton_model::migrate::Declared;
 use pelton_model::schema::Field;
 use pelton_model::time::ProcessingTime;
 use pelton_model::watermark::Watermark;
@@ -32,10 +33,10 @@ pub use heap::HeapState;
 pub use keys::{KeyIndex, RowSet, Touched};
 pub use restored::SectionReader;
 pub use rows::EncodedRows;
-pub use show::key_text;
 pub(crate) use salts::salts;
-pub use values::ValueStore;
+pub use show::key_text;
 pub use time_index::{TimeIndex, Timed};
+pub use values::ValueStore;
 
 use crate::function::{Entries, Lists, Slots, StateChange};
 use crate::snapshot::{Restored, SnapshotWriter, keyed_section};
@@ -155,13 +156,13 @@ pub trait KeyedState: Send {
         None
     }
 
-    /// Keys held in memory.
     /// Another state, empty, that is kept where this one is: for what whoever uses this one has beside it. None where
     /// there is no [`room`](Self::room). Errors: what the outside refuses.
     fn beside(&self, _owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {
         Ok(None)
     }
 
+    /// Keys held in memory.
     fn len(&self) -> usize;
 
     /// Whether there is no key.
@@ -196,6 +197,15 @@ pub fn section_of(key: &[Field], state: &StateSpec) -> SectionSpec {
     SectionSpec {
         stamped: state.ttl.is_some(),
         ..keyed_section(kind, &state.name, key, sub, &state.schema.fields)
+    }
+}
+
+/// The section of a state, and what it was in former versions of the job.
+#[must_use]
+pub fn declared(key: &[Field], state: &StateSpec) -> Declared {
+    Declared {
+        section: section_of(key, state),
+        past: state.past.clone(),
     }
 }
 

@@ -10,9 +10,11 @@ use crate::window::Assigner;
 
 mod check;
 mod need;
+mod past;
 
 pub use check::check;
 pub use need::{Needs, needs};
+pub use past::{FieldPast, Past};
 
 /// A job.
 #[derive(Clone, PartialEq, Debug)]
@@ -123,13 +125,19 @@ pub enum Times {
 /// How often watermarks are emitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emit {
+    /// As often as the settings say: an interval.
+    Regular,
     /// After each batch.
     Batch,
-    /// At most once in so many milliseconds.
+    /// Each time that so many milliseconds have passed, and sooner where many rows have come since the last; 0: not before
+    /// the end.
     Interval(u64),
     /// After each row.
     Row,
 }
+
+/// How often watermarks are emitted where neither the job nor the settings say it: every so many milliseconds.
+pub const WATERMARK_INTERVAL_MS: u64 = 200;
 
 /// How watermarks follow from times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -267,6 +275,8 @@ pub struct StateSpec {
     pub lazy: bool,
     /// When a value is gone by itself.
     pub ttl: Option<Ttl>,
+    /// What it was in former versions of the job.
+    pub past: Past,
 }
 
 /// Keyed event-time windows.

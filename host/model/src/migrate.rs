@@ -1,16 +1,23 @@
 //! From the fields that a state had to those that it has in a new version of its job: whether its values can be kept, and
-//! how they are rewritten. Needs: schema, encoding. Refuses: what to do about values that cannot be kept.
+//! how they are rewritten. Needs: schema, encoding, the graph's [`Past`]. Refuses: what to do about values that cannot be
+//! kept.
 //!
-//! Fields are matched by name. Compatible is what loses nothing and needs no decision: another order; a field that may
-//! be null now; a new field that may be null, and is; an integer or a float of more bits (an unsigned integer also
-//! becomes a signed one of more bits); and all of that within records and lists. A field that is gone loses data, and is
-//! only accepted where the caller says so: a field with another name is one that is gone and one that is new.
+//! Fields are matched by name, or by a name that the declaration says they had. Compatible is what loses nothing and
+//! needs no decision: another name or order; a field that may be null now; a new field that has a default, or may be
+//! null and is; one that was null and has a default where it may not be null; an integer or a float of more bits (an
+//! unsigned integer also becomes a signed one of more bits); another order of an enum's variants; and all of that within
+//! records and lists. A field that is gone loses data, and is only accepted where the caller says so.
 //!
 //! Keys, and what stands below them, are never rewritten: their bytes say where an entry is found.
 
+use crate::graph::{FieldPast, Past};
 use crate::schema::{DataType, Field};
 use crate::snapshot::SectionSpec;
 use crate::{Error, ErrorCode, Result};
+
+mod taker;
+
+pub use taker::{Declared, key_fault, taker};
 
 /// How values in the [canonical encoding](crate::encoding) of some fields become values of others.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,11 +30,13 @@ pub struct Rewrite {
 /// How one new field is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Step {
-    /// The old field's place; none: null.
+    /// The old field's place; none: there was none.
     from: Option<usize>,
     was_nullable: bool,
     nullable: bool,
     how: How,
+    /// What it is where there is nothing to make it of.
+    otherwise: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +49,8 @@ enum How {
     Record(Rewrite),
     /// Each item; `Field` is what it was.
     List(Field, Box<Step>),
+    /// The number of an enum's variant: for each that there was, the one that it is.
+    Tag(Vec<i64>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,45 +71,45 @@ pub struct Differences {
 }
 
 impl Rewrite {
-    /// How rows of `old` become rows of `new`, and what is different. With faults, or with fields that are gone and were
-    /// not meant to, the rewrite must not be used.
+    /// How rows of `old` become rows of `new`, of which `past` tells what they were; and what is different. With faults, or
+    /// with fields that are gone and were not meant to, the rewrite must not be used.
     #[must_use]
-    pub fn between(old: &[Field], new: &[Field]) -> (Self, Differences) {
+    pub fn between(old: &[Field], new: &[Field], past: &Past) -> (Self, Differences) {
         let mut differences = Differences::default();
-        let rewrite = Self::of(old, new, "", &mut differences);
+        let rewrite = Self::of(old, new, (past, &mut 0), "", &mut differences);
         (rewrite, differences)
     }
 
-    fn of(old: &[Field], new: &[Field], path: &str, out: &mut Differences) -> Self {
+    /// `place` is that of the first new field in the preorder, and becomes the one after the last.
+    fn of(
+        old: &[Field],
+        new: &[Field],
+        (past, place): (&Past, &mut u32),
+        path: &str,
+        out: &mut Differences,
+    ) -> Self {
         let mut last = None;
         let mut reordered = false;
-        let mut steps = Vec::with_capacity(new.len());
+        let mut steps: Vec<Step> = Vec::with_capacity(new.len());
+        let mut tag = None;
+        let mut used = vec![false; old.len()];
         for field in new {
             let at = format!("{path}{}", field.name);
-            let from = old.iter().position(|o| o.name == field.name);
-            let was = from.and_then(|i| old.get(i));
+            let own = past.field(*place);
+            if own.is_some_and(|p| p.is_tag) {
+                tag = Some(steps.len());
+            }
+            let from = origin(old, field, own, &at, &mut used, out);
             reordered |= from.is_some() && from < last;
             last = from.or(last);
-            steps.push(match was {
-                Some(was) => Step {
-                    from,
-                    ..Step::of(was, field, &at, out)
-                },
-                None => {
-                    match field.nullable {
-                        true => out.changes.push(format!("field '{at}' is new, and null")),
-                        false => out
-                            .faults
-                            .push((at, "is new, but may not be null".to_owned())),
-                    }
-                    Step {
-                        from: None,
-                        was_nullable: true,
-                        nullable: true,
-                        how: How::Keep,
-                    }
-                }
+            let was = from.and_then(|i| old.get(i));
+            steps.push(Step {
+                from,
+                ..Step::of(was, field, (past, &mut *place), &at, out)
             });
+        }
+        if let Some(tag) = tag {
+            number_variants(&mut steps, tag, old, path, out);
         }
         if reordered {
             let of = path.strip_suffix('.').map(|p| format!(" of '{p}'"));
@@ -106,14 +117,10 @@ impl Rewrite {
             out.changes
                 .push(format!("the fields{of} have another order"));
         }
-        for field in old {
-            if !new.iter().any(|n| n.name == field.name) {
-                out.gone.push(format!("{path}{}", field.name));
-            }
-        }
-        let kept = |(i, s): (usize, &Step)| {
-            s.from == Some(i) && s.was_nullable == s.nullable && s.how.is_identity()
-        };
+        let gone = old.iter().zip(used).filter(|(_, used)| !used);
+        out.gone
+            .extend(gone.map(|(field, _)| format!("{path}{}", field.name)));
+        let kept = |(i, s): (usize, &Step)| s.from == Some(i) && s.is_identity();
         let identity = old.len() == new.len() && steps.iter().enumerate().all(kept);
         Self {
             old: old.to_vec(),
@@ -144,7 +151,7 @@ impl Rewrite {
         }
         for step in &self.new {
             match step.from.map(|i| parts.get(i)) {
-                None => out.push(0),
+                None => out.extend_from_slice(&step.otherwise),
                 Some(part) => step.apply(part.ok_or_else(corrupt)?, out)?,
             }
         }
@@ -152,42 +159,123 @@ impl Rewrite {
     }
 }
 
-impl Step {
-    fn of(was: &Field, is: &Field, path: &str, out: &mut Differences) -> Self {
-        if was.nullable && !is.nullable {
-            let why = "may not be null, and it was allowed to be";
-            out.faults.push((path.to_owned(), why.to_owned()));
-        } else if was.nullable != is.nullable {
-            out.changes.push(format!("field '{path}' may be null"));
+/// Which old field a new one was.
+fn origin(
+    old: &[Field],
+    field: &Field,
+    past: Option<&FieldPast>,
+    at: &str,
+    used: &mut [bool],
+    out: &mut Differences,
+) -> Option<usize> {
+    let place = |name: &str| old.iter().position(|o| o.name == name);
+    let former = past.map_or(&[][..], |p| &p.names);
+    let names = std::iter::once(&field.name).chain(former);
+    let all: Vec<_> = names.filter_map(|n| Some((n, place(n)?))).collect();
+    for (_, place) in &all {
+        if let Some(used) = used.get_mut(*place) {
+            *used = true;
         }
-        let how = match (&was.data_type, &is.data_type) {
-            (was, is) if was == is => How::Keep,
-            (DataType::Struct(was), DataType::Struct(is)) => {
-                How::Record(Rewrite::of(was, is, &format!("{path}."), out))
+    }
+    if let [(one, _), (two, _), ..] = all.as_slice() {
+        let why = format!("was '{one}' or '{two}', and the state has both");
+        out.faults.push((at.to_owned(), why));
+    }
+    let (name, place) = all.first().copied()?;
+    if *name != field.name {
+        out.changes.push(format!("field '{at}' was '{name}'"));
+    }
+    Some(place)
+}
+
+/// Where variants have other numbers than they had, the tag is rewritten, too.
+fn number_variants(
+    steps: &mut [Step],
+    tag: usize,
+    old: &[Field],
+    path: &str,
+    out: &mut Differences,
+) {
+    let Some(was) = steps.get(tag).and_then(|s| s.from) else {
+        return;
+    };
+    let mut numbers = Vec::new();
+    for (place, variant) in old.iter().enumerate().skip(was + 1) {
+        let now = steps.iter().position(|s| s.from == Some(place));
+        match now.filter(|now| *now > tag) {
+            Some(now) => numbers.push((now - tag - 1) as i64),
+            None => {
+                let at = format!("{path}{}", variant.name);
+                let why = "is a variant that is gone, and values may be of it";
+                out.faults.push((at, why.to_owned()));
             }
-            (DataType::List(was), DataType::List(is)) => {
-                let item = Self::of(was, is, &format!("{path}[]"), out);
-                How::List(was.as_ref().clone(), Box::new(item))
+        }
+    }
+    let same = numbers.iter().zip(0..).all(|(now, was)| *now == was);
+    if let (Some(step), false) = (steps.get_mut(tag), same)
+        && step.how == How::Keep
+    {
+        step.how = How::Tag(numbers);
+    }
+}
+
+impl Step {
+    fn of(
+        was: Option<&Field>,
+        is: &Field,
+        (past, place): (&Past, &mut u32),
+        path: &str,
+        out: &mut Differences,
+    ) -> Self {
+        let default = past.field(*place).and_then(|p| p.default.as_ref());
+        let otherwise = default.cloned().unwrap_or_else(|| vec![0]);
+        let inner = *place + 1;
+        *place += nodes(is);
+        let Some(was) = was else {
+            match (default, is.nullable) {
+                (Some(_), _) => out
+                    .changes
+                    .push(format!("field '{path}' is new, and has its default")),
+                (None, true) => out.changes.push(format!("field '{path}' is new, and null")),
+                (None, false) => {
+                    let why = "is new, has no default, and may not be null";
+                    out.faults.push((path.to_owned(), why.to_owned()));
+                }
             }
-            (was, is) => match widened(was, is) {
-                Some(how) => {
-                    let change = format!("field '{path}' is {is}, and was {was}");
-                    out.changes.push(change);
-                    how
-                }
-                None => {
-                    let why = format!("is {is}, and was {was}");
-                    out.faults.push((path.to_owned(), why));
-                    How::Keep
-                }
-            },
+            return Self {
+                from: None,
+                was_nullable: true,
+                nullable: true,
+                how: How::Keep,
+                otherwise,
+            };
         };
+        match (was.nullable, is.nullable, default) {
+            (true, false, None) => {
+                let why = "may not be null, and it was allowed to be";
+                out.faults.push((path.to_owned(), why.to_owned()));
+            }
+            (true, false, Some(_)) => {
+                let change = format!("field '{path}' has its default where it was null");
+                out.changes.push(change);
+            }
+            (false, true, _) => out.changes.push(format!("field '{path}' may be null")),
+            _ => {}
+        }
         Self {
             from: None,
             was_nullable: was.nullable,
             nullable: is.nullable,
-            how,
+            how: How::of(&was.data_type, &is.data_type, (past, inner), path, out),
+            otherwise: match is.nullable {
+                true => vec![0],
+                false => otherwise,
+            },
         }
+    }
+
+    fn is_identity(&self) -> bool {
+        self.was_nullable == self.nullable && self.how.is_identity()
     }
 
     fn apply(&self, mut part: &[u8], out: &mut Vec<u8>) -> Result<()> {
@@ -195,7 +283,7 @@ impl Step {
             let (tag, rest) = part.split_first().ok_or_else(corrupt)?;
             part = rest;
             if *tag == 0 {
-                out.push(0);
+                out.extend_from_slice(&self.otherwise);
                 return Ok(());
             }
         }
@@ -217,19 +305,69 @@ impl Step {
                     item.apply(cut_field(field, &mut part)?, out)?;
                 }
             }
+            How::Tag(numbers) => {
+                let bytes: [u8; 8] = part.try_into().map_err(|_| corrupt())?;
+                let number = usize::try_from(i64::from_be_bytes(bytes) ^ i64::MIN);
+                let number = number.ok().and_then(|n| numbers.get(n));
+                let number = number.ok_or_else(corrupt)? ^ i64::MIN;
+                out.extend_from_slice(&number.to_be_bytes());
+            }
         }
         Ok(())
     }
 }
 
 impl How {
+    /// `inner` is the place of the first field below this one.
+    fn of(
+        was: &DataType,
+        is: &DataType,
+        (past, mut inner): (&Past, u32),
+        path: &str,
+        out: &mut Differences,
+    ) -> Self {
+        match (was, is) {
+            (DataType::Struct(was), DataType::Struct(is)) => {
+                let path = format!("{path}.");
+                Self::Record(Rewrite::of(was, is, (past, &mut inner), &path, out))
+            }
+            (DataType::List(was), DataType::List(is)) => {
+                let path = format!("{path}[]");
+                let item = Step::of(Some(was), is, (past, &mut inner), &path, out);
+                Self::List(was.as_ref().clone(), Box::new(item))
+            }
+            (was, is) if was == is => Self::Keep,
+            (was, is) => match widened(was, is) {
+                Some(how) => {
+                    let change = format!("field '{path}' is {is}, and was {was}");
+                    out.changes.push(change);
+                    how
+                }
+                None => {
+                    let why = format!("is {is}, and was {was}");
+                    out.faults.push((path.to_owned(), why));
+                    Self::Keep
+                }
+            },
+        }
+    }
+
     fn is_identity(&self) -> bool {
         match self {
             Self::Keep => true,
             Self::Record(rewrite) => rewrite.identity,
-            Self::List(_, item) => item.was_nullable == item.nullable && item.how.is_identity(),
-            Self::Integer(..) | Self::Float => false,
+            Self::List(_, item) => item.is_identity(),
+            Self::Integer(..) | Self::Float | Self::Tag(_) => false,
         }
+    }
+}
+
+/// How many fields a field is in the preorder, itself included.
+fn nodes(field: &Field) -> u32 {
+    1 + match &field.data_type {
+        DataType::Struct(fields) => fields.iter().map(nodes).sum(),
+        DataType::List(item) => nodes(item),
+        _ => 0,
     }
 }
 
@@ -351,8 +489,9 @@ pub struct Migration {
 impl Migration {
     /// From what a section was to what it is; only the values are looked at. As [`Rewrite::between`].
     #[must_use]
-    pub fn between(old: &SectionSpec, new: &SectionSpec) -> (Self, Differences) {
-        let (value, mut differences) = Rewrite::between(&old.value, &new.value);
+    pub fn between(old: &SectionSpec, declared: &Declared) -> (Self, Differences) {
+        let Declared { section: new, past } = declared;
+        let (value, mut differences) = Rewrite::between(&old.value, &new.value, past);
         let change = match (old.stamped, new.stamped) {
             (true, false) => Some("values do not expire any more"),
             (false, true) => Some("values expire, as if they were written now"),

@@ -118,6 +118,7 @@ fn owner() -> StateOwner {
             schema: Schema::new(fields.collect()),
             lazy: false,
             ttl: None,
+            past: Default::default(),
         }],
         key_groups: KeyGroupRange { start: 0, end: 128 },
         max_parallelism: 128,

@@ -1,6 +1,8 @@
 //! State in RocksDB is the state that the heap has.
 
 mod bounds;
+mod deltas;
+mod evolution;
 mod gate;
 mod snapshots;
 mod windows;
@@ -41,6 +43,7 @@ fn spec(name: &str, kind: StateKind, map_key: Option<Schema>, schema: Schema) ->
         schema,
         lazy: name == "lazy",
         ttl: None,
+        past: Default::default(),
     }
 }
 

@@ -84,6 +84,7 @@ fn value_state(name: &str) -> StateSpec {
         schema: Schema::new(vec![Field::new(name, DataType::I64)]),
         lazy: false,
         ttl: None,
+        past: Default::default(),
     }
 }
 

@@ -213,6 +213,7 @@ fn state(name: &str, kind: StateKind, fields: &[&str]) -> StateSpec {
         schema: Schema::new(fields.iter().map(|f| int(f)).collect()),
         lazy: false,
         ttl: None,
+        past: Default::default(),
     }
 }
 

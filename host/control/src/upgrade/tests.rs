@@ -2,7 +2,9 @@ use super::*;
 use pelton_model::checkpoint::{
     Committable, JobRecord, NativeState, OperatorRecord, SectionRecord,
 };
+use pelton_model::graph::FieldPast;
 use pelton_model::schema::DataType::{self, Bool, F32, F64, I8, I32, I64};
+use pelton_model::schema::Field;
 
 const TEXT: DataType = DataType::String;
 
@@ -60,6 +62,11 @@ fn old(sections: Vec<SectionSpec>, entries: u64) -> Metadata {
 
 /// What becomes of it, a line for each state; or why it is refused.
 fn check(old: &Metadata, sections: Option<Vec<SectionSpec>>, allow: bool) -> String {
+    let declared = |s: Vec<SectionSpec>| s.into_iter().map(Declared::from).collect();
+    check_declared(old, sections.map(declared), allow)
+}
+
+fn check_declared(old: &Metadata, sections: Option<Vec<Declared>>, allow: bool) -> String {
     let operators = sections.map(|s| ("op".to_owned(), s)).into_iter().collect();
     let new = NewJob {
         max_parallelism: 128,
@@ -71,6 +78,10 @@ fn check(old: &Metadata, sections: Option<Vec<SectionSpec>>, allow: bool) -> Str
                 Fate::Same => format!("{} same", s.name),
                 Fate::New => format!("{} new", s.name),
                 Fate::Dropped => format!("{} dropped", s.name),
+                Fate::Migrated { keeper, changes } => {
+                    let all = [&[format!("migrated from {keeper}")], changes.as_slice()];
+                    format!("{} {}", s.name, all.concat().join("; "))
+                }
                 Fate::Compatible { changes, plan } => {
                     assert!(!plan.is_identity());
                     format!("{} {}", s.name, changes.join("; "))
@@ -128,7 +139,7 @@ fn compatible_changes_have_a_plan() {
 fn a_plan_rewrites_values() {
     let operators = [(
         "op".to_owned(),
-        vec![value(vec![f("n", I64), f("s", Bool).nullable()])],
+        vec![value(vec![f("n", I64), f("s", Bool).nullable()]).into()],
     )];
     let new = NewJob {
         max_parallelism: 128,
@@ -154,7 +165,7 @@ fn incompatible_changes_name_operator_state_and_field() {
     one(
         value(vec![f("n", I64)]),
         value(vec![f("n", I64), f("m", I64)]),
-        "the field is new, but may not be null, operator 'op', state 'count', field 'm'",
+        "the field is new, has no default, and may not be null, operator 'op', state 'count', field 'm'",
     );
     one(
         value(vec![f("n", I64)]),
@@ -301,5 +312,108 @@ fn the_number_of_key_groups_stays() {
     assert_eq!(
         error.message(),
         "the state has 128 key groups, and the job 64"
+    );
+}
+
+fn keeper(fields: Vec<Field>) -> Declared {
+    Declared {
+        section: SectionSpec {
+            name: "count@former".into(),
+            ..value(fields)
+        },
+        past: Past {
+            restores: Some("count".into()),
+            ..Past::default()
+        },
+    }
+}
+
+#[test]
+fn former_names_and_defaults_are_compatible() {
+    let is = Declared {
+        past: Past {
+            fields: vec![
+                FieldPast {
+                    place: 0,
+                    names: vec!["n".into()],
+                    ..FieldPast::default()
+                },
+                FieldPast {
+                    place: 1,
+                    default: Some(vec![0x87]),
+                    ..FieldPast::default()
+                },
+            ],
+            restores: None,
+        },
+        ..value(vec![f("total", I64), f("level", I8)]).into()
+    };
+    let was = old(vec![value(vec![f("n", I32)])], 1);
+    assert_eq!(
+        check_declared(&was, Some(vec![is]), false),
+        "count field 'total' was 'n'; field 'total' is i64, and was i32; \
+         field 'level' is new, and has its default"
+    );
+}
+
+#[test]
+fn the_users_function_migrates_what_fits_its_type_alone() {
+    let now = || Declared::from(value(vec![f("n", TEXT)]));
+    let former = || keeper(vec![f("n", I64)]);
+    let saved = |sections| old(sections, 1);
+    let check = |was: &Metadata| check_declared(was, Some(vec![now(), former()]), false);
+    let new = "count@former new";
+    let was = saved(vec![value(vec![f("n", I64)])]);
+    assert_eq!(
+        check(&was),
+        format!("count migrated from count@former\n{new}")
+    );
+    let was = saved(vec![value(vec![f("n", I32)])]);
+    assert_eq!(
+        check(&was),
+        format!("count migrated from count@former; field 'n' is i64, and was i32\n{new}")
+    );
+    let was = saved(vec![value(vec![f("n", TEXT)])]);
+    assert_eq!(check(&was), format!("count same\n{new}"));
+    let refused = check(&saved(vec![value(vec![f("n", F64)])]));
+    assert_eq!(
+        refused,
+        "the field is string, and was f64, operator 'op', state 'count', field 'n'"
+    );
+    // Half of the keys have been seen.
+    let half = || saved(vec![now().section, former().section]);
+    assert_eq!(check(&half()), "count same\ncount@former same");
+    // The function is gone too early.
+    let early = |allow| check_declared(&half(), Some(vec![now()]), allow);
+    assert_eq!(
+        early(false),
+        "values of 'count' that wait to be migrated have no place any more: keep its migrate \
+         function until a savepoint has none, operator 'op', state 'count@former'"
+    );
+    assert_eq!(early(true), "count same\ncount@former dropped");
+    let mut done = half();
+    for task in &mut done.tasks {
+        task.sections[1].entries = 0;
+    }
+    assert_eq!(
+        check_declared(&done, Some(vec![now()]), false),
+        "count same"
+    );
+    // Back to the former type: what was migrated is not taken, what waits would be.
+    let back = check_declared(&half(), Some(vec![value(vec![f("n", I64)]).into()]), false);
+    assert_eq!(
+        back,
+        "the field is i64, and was string, operator 'op', state 'count', field 'n'"
+    );
+}
+
+#[test]
+fn what_is_of_the_type_that_a_function_takes_is_migrated_even_if_it_could_be_kept() {
+    let now = Declared::from(value(vec![f("n", I64), f("m", I64).nullable()]));
+    let was = old(vec![value(vec![f("n", I64)])], 1);
+    let states = Some(vec![now, keeper(vec![f("n", I64)])]);
+    assert_eq!(
+        check_declared(&was, states, false),
+        "count migrated from count@former\ncount@former new"
     );
 }

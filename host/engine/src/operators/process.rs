@@ -10,6 +10,7 @@
 //! A timer that is set at or below the current watermark fires when the watermark advances next; one set by a timer
 //! that fires now, before the watermark is forwarded. Processing-time timers do not fire at the end of the input.
 
+mod far;
 mod snapshot;
 mod stores;
 
@@ -20,8 +21,8 @@ use pelton_model::batch::Batch;
 use pelton_model::graph::Process;
 use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::BATCH_ROWS_MAX;
+use pelton_model::migrate::Declared;
 use pelton_model::schema::{Field, Projection, Schema};
-use pelton_model::snapshot::SectionSpec;
 use pelton_model::time::ProcessingTime;
 use pelton_model::watermark::Watermark;
 use pelton_model::{Error, ErrorCode, Result};
@@ -32,14 +33,20 @@ use crate::function::{
 };
 use crate::operator::{Context, Operator, Wakeup};
 use crate::snapshot::{Restored, SnapshotWriter};
-use crate::state::{StateBackend, StateOwner, StateTime, Touched, section_of};
+use crate::state::{StateBackend, StateOwner, StateTime, Touched, declared};
 use crate::timer::{Timer, Timers};
+use far::Far;
+pub use far::SPILLED_TIMERS;
 use snapshot::Saving;
 use stores::{Stores, Way, split};
 
 /// The most bytes of state that are shipped with one call, and of one answer to what it asks for; a single key's may be
 /// more.
 pub const SHIPPED_BYTES_MAX: usize = 4 << 20;
+
+/// Timers that are taken at once after a call in which the first changed what follows; twice as many after each call
+/// that took all.
+const DUE_MIN: usize = 8;
 
 /// Calls of timers after which firing hands back to the task, so that what is in flight stays bounded and a stop is
 /// noticed.
@@ -53,11 +60,14 @@ pub struct ProcessOperator {
     may_set_timers: bool,
     event: Timers,
     processing: Timers,
+    /// Those that memory has no room for.
+    far: Far,
     /// Event-time timers that the watermark has reached are still to fire.
     busy: bool,
     /// Output streams, and how many columns each has.
     outputs: Vec<usize>,
     touched: Touched,
+    due: Due,
     key: Vec<Field>,
     max_parallelism: u32,
     /// The snapshot that is being written.
@@ -77,6 +87,69 @@ pub struct StatePlace<'a> {
     pub key_groups: KeyGroupRange,
     /// The job's number of key groups.
     pub max_parallelism: u32,
+}
+
+/// The timers of a call.
+struct Due {
+    /// How many are taken at once.
+    most: usize,
+    times: Vec<i64>,
+    /// For each, its key: an index into the slots of the call.
+    ordinals: Vec<u32>,
+    /// By slot: the last call that it was in, and its ordinal there.
+    seen: Vec<(u64, u32)>,
+    calls: u64,
+}
+
+impl Due {
+    /// Takes these timers; `slots` gets each of their keys once.
+    fn take(&mut self, due: &[Timer], slots: &mut Vec<u32>) {
+        self.times.clear();
+        self.ordinals.clear();
+        slots.clear();
+        self.calls += 1;
+        for timer in due {
+            let slot = timer.slot as usize;
+            if self.seen.len() <= slot {
+                self.seen.resize(slot + 1, (0, 0));
+            }
+            let mut ordinal = slots.len() as u32;
+            if let Some(seen) = self.seen.get_mut(slot) {
+                if seen.0 == self.calls {
+                    ordinal = seen.1;
+                } else {
+                    *seen = (self.calls, ordinal);
+                    slots.push(timer.slot);
+                }
+            }
+            self.times.push(timer.time);
+            self.ordinals.push(ordinal);
+        }
+    }
+
+    /// Leaves the timers of the first so many keys alone.
+    fn keep(&mut self, keys: usize) {
+        let other = self.ordinals.iter().position(|o| *o as usize >= keys);
+        let rows = other.unwrap_or(self.ordinals.len());
+        self.times.truncate(rows);
+        self.ordinals.truncate(rows);
+    }
+
+    /// How many keys the first so many have. Ordinals ascend where keys first appear.
+    fn keys(&self, rows: usize) -> usize {
+        let ordinals = self.ordinals.iter().take(rows);
+        ordinals.max().map_or(0, |o| *o as usize + 1)
+    }
+
+    /// So many of the last ones are done.
+    fn done(&mut self, rows: usize) {
+        self.most = if rows < self.times.len() {
+            rows * 2
+        } else {
+            self.most * 2
+        };
+        self.most = self.most.clamp(DUE_MIN, BATCH_ROWS_MAX);
+    }
 }
 
 struct Input {
@@ -142,23 +215,32 @@ impl ProcessOperator {
                 segment: None,
             });
         }
-        let keyed = place.backend.keyed(&StateOwner {
+        let owner = StateOwner {
             uid: place.uid.to_owned(),
             task: place.task,
             key: key.clone(),
             states: split(&spec.states).0,
             key_groups: place.key_groups,
             max_parallelism: place.max_parallelism,
-        })?;
+        };
+        let keyed = place.backend.keyed(&owner)?;
         Ok(Self {
             inputs: all,
             stores: Some(Box::new(Stores::new(&spec.states, keyed)?)),
             may_set_timers: spec.timers,
             event: Timers::default(),
             processing: Timers::default(),
+            far: Far::new(owner),
             busy: false,
             outputs: declared.iter().map(|s| s.fields.len()).collect(),
             touched: Touched::default(),
+            due: Due {
+                most: BATCH_ROWS_MAX,
+                times: Vec::new(),
+                ordinals: Vec::new(),
+                seen: Vec::new(),
+                calls: 0,
+            },
             key,
             max_parallelism: place.max_parallelism,
             saving: None,
@@ -284,17 +366,19 @@ impl ProcessOperator {
             let slot = *stores.slots.get(ordinal as usize).ok_or_else(|| {
                 Error::new(ErrorCode::BadReply, "a timer names a key that is not there")
             })?;
-            let timers = if processing_time {
+            let near = if processing_time {
                 &mut self.processing
             } else {
                 &mut self.event
             };
+            let clock = usize::from(processing_time);
             if delete {
-                timers.delete(time, slot)
+                self.far.delete(clock, near, time, slot)
             } else {
-                timers.set(time, slot)
+                self.far.set(clock, near, time, slot)
             }
         }
+        self.far.flush(stores.keyed.as_ref())?;
         for rows in reply.outputs {
             let columns = self.outputs.get(rows.port as usize);
             let columns = *columns.ok_or_else(|| {
@@ -302,7 +386,8 @@ impl ProcessOperator {
             })?;
             emit_made(rows, columns, parent, cx)?;
         }
-        stores.check(self.event.bytes() + self.processing.bytes(), cx.limits)
+        let timers = self.event.bytes() + self.processing.bytes() + self.far.bytes();
+        stores.check(timers, cx.limits)
     }
 
     /// Forgets the first so many keys of the call, as far as nothing is left of them.
@@ -316,6 +401,8 @@ impl ProcessOperator {
 
     /// Between calls: the state makes room, and drops what has expired.
     fn tidy(&mut self, cx: &Context<'_>) -> Result<()> {
+        let near = [&mut self.event, &mut self.processing];
+        self.far.spill(near, home(&mut self.stores)?.keyed.as_ref())?;
         self.save_timers()?;
         let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
         stores.keyed.tidy(&|slot| has_timer(timers, slot))?;
@@ -333,6 +420,7 @@ impl ProcessOperator {
         calls_max: usize,
         cx: &mut Context<'_>,
     ) -> Result<bool> {
+        self.fetch(processing_time, now, cx)?;
         // A function that sets a processing-time timer again for a time that has passed must not hold the task.
         let set_below = if processing_time {
             self.processing.sets()
@@ -349,14 +437,27 @@ impl ProcessOperator {
             if calls == calls_max {
                 return Ok(timers.first().is_none_or(|time| time > now));
             }
-            let due = timers.take_due(now, BATCH_ROWS_MAX, set_below);
+            let due = timers.take_due(now, self.due.most, set_below);
             if due.is_empty() {
                 return Ok(true);
             }
             self.fire_some(processing_time, &due, cx)?;
             self.tidy(cx)?;
+            self.fetch(processing_time, now, cx)?;
             calls += 1;
         }
+    }
+
+    /// Brings the first timers into memory, where some are due.
+    fn fetch(&mut self, processing_time: bool, now: i64, cx: &Context<'_>) -> Result<()> {
+        let near = if processing_time {
+            &mut self.processing
+        } else {
+            &mut self.event
+        };
+        let keyed = home(&mut self.stores)?.keyed.as_mut();
+        keyed.at(time(cx));
+        self.far.fetch(usize::from(processing_time), now, near, keyed)
     }
 
     /// Fires event-time timers that the watermark has reached. Returns what is forwarded once none is left.
@@ -381,15 +482,16 @@ impl ProcessOperator {
             .segment(cx)?;
         let stores = home(&mut self.stores)?;
         stores.keyed.at(time(cx));
-        stores.slots.clear();
-        stores.slots.extend(due.iter().map(|t| t.slot));
+        self.due.take(due, &mut stores.slots);
         let fit = stores.keyed.affordable(&stores.slots, SHIPPED_BYTES_MAX);
         stores.slots.truncate(fit);
-        let times: Vec<i64> = due.iter().take(fit).map(|t| t.time).collect();
+        self.due.keep(fit);
+        let fit = self.due.times.len();
         let states = stores.keyed.read(&stores.slots)?;
         let call = DueTimers {
+            ordinals: &self.due.ordinals,
             keys: &stores.keyed.keys(&stores.slots)?,
-            times: &times,
+            times: &self.due.times,
             processing_time,
             states: &states,
         };
@@ -412,25 +514,27 @@ impl ProcessOperator {
         timers.put_back(due.get(done..).unwrap_or_default());
         // Rows that come from a processing-time timer have no event time but what the function gives.
         let times =
-            (!processing_time).then(|| times.get(..done).unwrap_or_default().to_vec().into());
+            (!processing_time).then(|| self.due.times.iter().copied().take(done).collect());
         let parent = Batch::new(Vec::new(), done)?.with_times(times)?;
         self.apply(Way::Keyed, reply, &parent, cx)?;
-        self.forget(done)
+        self.due.done(done);
+        self.forget(self.due.keys(done))
     }
 }
 
-/// The key's fields; one may be null where it may be in any of the inputs. Errors: a field that is not there.
 /// What the states and timers of a function are in snapshots. `inputs` are the pruned schemas of the streams into it.
 /// Errors: a field that is not there.
-pub fn sections(spec: &Process, inputs: &[Schema]) -> Result<Vec<SectionSpec>> {
+pub fn sections(spec: &Process, inputs: &[Schema]) -> Result<Vec<Declared>> {
     let key = key_fields(spec, inputs)?;
     let states = spec.states.iter().map(|s| match s.kind.is_operator() {
-        true => section_of(&[], s),
-        false => section_of(&key, s),
+        true => declared(&[], s),
+        false => declared(&key, s),
     });
-    Ok(states.chain(snapshot::timers(&key)).collect())
+    let timers = snapshot::timers(&key).map(Declared::from);
+    Ok(states.chain(timers).collect())
 }
 
+/// The key's fields; one may be null where it may be in any of the inputs. Errors: a field that is not there.
 fn key_fields(spec: &Process, inputs: &[Schema]) -> Result<Vec<Field>> {
     let mut key: Vec<Field> = Vec::new();
     for (input, schema) in spec.inputs.iter().zip(inputs) {
@@ -535,14 +639,14 @@ impl Operator for ProcessOperator {
         {
             cx.emit_watermark(watermark);
         }
-        self.fire(true, cx.now.0, usize::MAX, cx)?;
+        // One of this very millisecond waits until it has passed: rows that still come in it belong before.
+        self.fire(true, cx.now.0.saturating_sub(1), usize::MAX, cx)?;
         Ok(())
     }
 
     fn next_wake(&self) -> Option<Wakeup> {
-        self.processing
-            .first()
-            .map(|t| Wakeup::Wall(ProcessingTime(t)))
+        let first = self.processing.first().or(self.far.floor(1));
+        first.map(|t| Wakeup::Wall(ProcessingTime(t.saturating_add(1))))
     }
 
     fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {

@@ -3,8 +3,7 @@
 
 use arrow_array::ArrayRef;
 use pelton_model::encoding::decode;
-use pelton_model::migrate::Migration;
-use pelton_model::schema::Field;
+use pelton_model::migrate::{Declared, Migration, key_fault};
 use pelton_model::snapshot::{SectionKind, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -18,26 +17,27 @@ pub struct SectionReader {
 }
 
 impl SectionReader {
-    /// `old` is what was written, `new` what the job has. Errors: `StateMismatch` where entries of the one cannot become
-    /// entries of the other; it names operator, state and field.
-    pub fn new(old: &SectionSpec, new: &SectionSpec) -> Result<Self> {
+    /// `old` is what was written, `declared` what the job has. Fields that the job has no more are left behind: whether
+    /// they may was decided when the job was compared with the checkpoint. Errors: `StateMismatch` where entries of the one
+    /// cannot become entries of the other; it names operator, state and field.
+    pub fn new(old: &SectionSpec, declared: &Declared) -> Result<Self> {
+        let new = &declared.section;
         if old.kind != new.kind {
             let what = format!("it was {}, and is {}", kind(old.kind), kind(new.kind));
             return Err(mismatch(old, &what));
         }
         let parts = [("key", &old.key, &new.key), ("map key", &old.sub, &new.sub)];
-        for (part, old_fields, new_fields) in parts {
-            if let Some(what) = difference(part, old_fields, new_fields) {
+        for (part, was, is) in parts {
+            if let Some(what) = key_fault(part, was, is) {
                 return Err(mismatch(old, &what));
             }
         }
-        let (migration, found) = Migration::between(old, new);
-        let gone = found.gone.first();
-        let gone = gone.map(|field| format!("its value has no field '{field}' any more"));
-        let fault = found.faults.first();
-        let fault = fault.map(|(field, why)| format!("field '{field}' of its value {why}"));
-        match fault.or(gone) {
-            Some(what) => Err(mismatch(old, &what)),
+        let (migration, found) = Migration::between(old, declared);
+        match found.faults.first() {
+            Some((field, why)) => Err(mismatch(
+                old,
+                &format!("field '{field}' of its value {why}"),
+            )),
             None => Ok(Self {
                 new: new.clone(),
                 migration,
@@ -89,32 +89,6 @@ impl SectionReader {
     }
 }
 
-fn difference(part: &str, old: &[Field], new: &[Field]) -> Option<String> {
-    for (o, n) in old.iter().zip(new) {
-        if o.name != n.name {
-            return Some(format!(
-                "field '{}' of its {part} is now '{}'",
-                o.name, n.name
-            ));
-        }
-        let text = |f: &Field| {
-            let null = if f.nullable { " or null" } else { "" };
-            format!("{}{null}", f.data_type)
-        };
-        if (&o.data_type, o.nullable) != (&n.data_type, n.nullable) {
-            return Some(format!(
-                "field '{}' of its {part} was {}, and is {}",
-                o.name,
-                text(o),
-                text(n)
-            ));
-        }
-    }
-    let more = |longer: &[Field], n: usize| longer.get(n).map(|f| f.name.clone());
-    let removed = more(old, new.len()).map(|f| format!("its {part} has no field '{f}' any more"));
-    removed.or_else(|| more(new, old.len()).map(|f| format!("its {part} had no field '{f}'")))
-}
-
 fn kind(kind: SectionKind) -> &'static str {
     match kind {
         SectionKind::Value => "a value",
@@ -143,7 +117,7 @@ mod tests {
     use arrow_array::Array;
     use arrow_array::cast::AsArray;
     use arrow_array::types::Int64Type;
-    use pelton_model::schema::DataType;
+    use pelton_model::schema::{DataType, Field};
 
     #[test]
     fn what_does_not_fit_is_named() {
@@ -153,31 +127,50 @@ mod tests {
         };
         let int = Field::new("n", DataType::I64);
         let old = section(SectionKind::Value, std::slice::from_ref(&int));
-        assert!(SectionReader::new(&old, &old).is_ok());
-        let why = |new: &SectionSpec| {
-            let error = SectionReader::new(&old, new).unwrap_err();
+        assert!(SectionReader::new(&old, &old.clone().into()).is_ok());
+        let why = |new: SectionSpec| {
+            let error = SectionReader::new(&old, &new.into()).unwrap_err();
             assert_eq!(error.code(), ErrorCode::StateMismatch);
             error.to_string()
         };
         let named = "state 'seen' of operator 'counter'";
-        let list = why(&section(SectionKind::List, std::slice::from_ref(&int)));
+        let list = why(section(SectionKind::List, std::slice::from_ref(&int)));
         assert!(list.contains(named) && list.contains("it was a value, and is a list"));
-        let text = why(&section(
-            SectionKind::Value,
-            &[Field::new("n", DataType::String)],
-        ));
+        let text = Field::new("n", DataType::String);
+        let text = why(section(SectionKind::Value, &[text]));
         assert!(text.contains("field 'n' of its value"), "{text}");
-        let more = why(&section(
-            SectionKind::Value,
-            &[int.clone(), Field::new("m", DataType::I64)],
-        ));
+        let more = [int.clone(), Field::new("m", DataType::I64)];
+        let more = why(section(SectionKind::Value, &more));
         assert!(more.contains("field 'm' of its value is new"), "{more}");
-        let mut key = old.clone();
-        key.key = vec![int.clone()];
-        let key = why(&key);
-        assert!(key.contains("field 'k' of its key is now 'n'"), "{key}");
-        let less = why(&section(SectionKind::Value, &[]));
-        assert!(less.contains("no field 'n' any more"), "{less}");
+        let key = why(SectionSpec {
+            key: vec![Field::new("k", DataType::String)],
+            ..old.clone()
+        });
+        assert!(
+            key.contains("its key is (k: string), and was (k: i64)"),
+            "{key}"
+        );
+        let renamed = SectionSpec {
+            key: vec![int.clone()],
+            ..old.clone()
+        };
+        assert!(SectionReader::new(&old, &renamed.into()).is_ok());
+    }
+
+    #[test]
+    fn a_field_that_is_gone_is_left_behind() {
+        let section = |fields: &[&str]| {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|n| Field::new(*n, DataType::Bool))
+                .collect();
+            keyed_section(SectionKind::Value, "seen", &[], &[], &fields)
+        };
+        let old = section(&["a", "b", "c"]);
+        let reader = SectionReader::new(&old, &section(&["c", "a"]).into()).unwrap();
+        let mut scratch = Vec::new();
+        let value = reader.value(&[1, 1, 0], 0, &mut scratch).unwrap();
+        assert_eq!(value, (None, &[0, 1][..]));
     }
 
     #[test]
@@ -191,7 +184,7 @@ mod tests {
             Field::new("m", DataType::I64).nullable(),
             Field::new("n", DataType::I64),
         ];
-        let reader = SectionReader::new(&old, &section(&new, true)).unwrap();
+        let reader = SectionReader::new(&old, &section(&new, true).into()).unwrap();
         let mut scratch = Vec::new();
         let was = (7_i32 ^ i32::MIN).to_be_bytes();
         let (stamp, row) = reader.value(&was, 40, &mut scratch).unwrap();
@@ -202,7 +195,7 @@ mod tests {
         assert_eq!(columns[0].null_count(), 1);
         assert_eq!(columns[1].as_primitive::<Int64Type>().values(), &[7]);
         assert!(reader.value(&was[1..], 40, &mut Vec::new()).is_err());
-        let back = SectionReader::new(&section(&[], true), &section(&[], false)).unwrap();
+        let back = SectionReader::new(&section(&[], true), &section(&[], false).into()).unwrap();
         let value = 40_i64.to_be_bytes();
         assert_eq!(
             back.value(&value, 0, &mut scratch).unwrap(),

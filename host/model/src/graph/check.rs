@@ -283,7 +283,9 @@ fn check_process(graph: &JobGraph, id: OperatorId, p: &super::Process) -> Result
             };
             return Err(invalid(format!("state '{}' is declared {what}", s.name)));
         }
-        check_state(p, s).map_err(|e| e.at("state", format!("'{}'", s.name)))?;
+        check_state(p, s)
+            .and_then(|()| super::past::check(s, &p.states))
+            .map_err(|e| e.at("state", format!("'{}'", s.name)))?;
     }
     Ok(())
 }

@@ -16,7 +16,11 @@ fn f(name: &str, data_type: DataType) -> Field {
 
 /// Rows of `old` as rows of `new`.
 fn rewritten(old: &[Field], columns: &[ArrayRef], new: &[Field]) -> Vec<ArrayRef> {
-    let (rewrite, differences) = Rewrite::between(old, new);
+    rewritten_of(old, columns, new, &Past::default())
+}
+
+fn rewritten_of(old: &[Field], columns: &[ArrayRef], new: &[Field], past: &Past) -> Vec<ArrayRef> {
+    let (rewrite, differences) = Rewrite::between(old, new, past);
     assert_eq!(differences.faults, []);
     let rows: Vec<Vec<u8>> = (0..columns[0].len())
         .map(|row| {
@@ -106,7 +110,7 @@ fn fields_are_found_by_name_and_new_ones_are_null() {
         f("added", I64).nullable(),
         f("n", I64).nullable(),
     ];
-    let (_, differences) = Rewrite::between(&old, &new);
+    let (_, differences) = Rewrite::between(&old, &new, &Past::default());
     assert_eq!(
         differences.changes,
         [
@@ -142,7 +146,7 @@ fn records_and_lists_change_within() {
     let item = Arc::new(f("item", Struct(was)).to_arrow());
     let offsets = arrow_buffer::OffsetBuffer::from_lengths([2, 0, 1]);
     let lists: ArrayRef = Arc::new(ListArray::new(item, offsets, Arc::new(items), None));
-    let (_, differences) = Rewrite::between(&old, &new);
+    let (_, differences) = Rewrite::between(&old, &new, &Past::default());
     assert_eq!(
         differences.changes,
         [
@@ -165,10 +169,10 @@ fn records_and_lists_change_within() {
 fn what_is_the_same_is_not_touched() {
     let inner = Struct(vec![f("a", List(Box::new(f("x", I64)))), f("b", Date)]);
     let fields = [f("r", inner).nullable(), f("d", Decimal { scale: 2 })];
-    let (rewrite, differences) = Rewrite::between(&fields, &fields);
+    let (rewrite, differences) = Rewrite::between(&fields, &fields, &Past::default());
     assert!(rewrite.is_identity());
     assert_eq!(differences, Differences::default());
-    let fewer = Rewrite::between(&fields, &fields[..1]);
+    let fewer = Rewrite::between(&fields, &fields[..1], &Past::default());
     assert!(!fewer.0.is_identity());
     assert_eq!(fewer.1.gone, ["d"]);
 }
@@ -176,7 +180,7 @@ fn what_is_the_same_is_not_touched() {
 #[test]
 fn what_cannot_be_kept_is_named() {
     let fault = |was: Field, is: Field| {
-        let (_, differences) = Rewrite::between(&[was], &[is]);
+        let (_, differences) = Rewrite::between(&[was], &[is], &Past::default());
         let (path, why) = differences.faults.first().cloned().unwrap();
         format!("{path} {why}")
     };
@@ -207,7 +211,7 @@ fn what_cannot_be_kept_is_named() {
     );
     assert_eq!(
         fault(f("a", I64), f("b", I64)),
-        "b is new, but may not be null"
+        "b is new, has no default, and may not be null"
     );
     let nested = |field| f("r", Struct(vec![field]));
     assert_eq!(
@@ -221,6 +225,7 @@ fn bytes_that_are_no_row_are_refused() {
     let (rewrite, _) = Rewrite::between(
         &[f("s", String), f("n", I8).nullable()],
         &[f("n", I16).nullable(), f("s", String)],
+        &Past::default(),
     );
     let good = [0, 0, 0, 2, b'h', b'i', 1, 0x85];
     let mut out = Vec::new();
@@ -248,8 +253,8 @@ fn times_before_values_come_and_go() {
         value: vec![f("a", data_type)],
         stamped,
     };
-    let apply = |was, is, value: &[u8]| {
-        let (migration, differences) = Migration::between(&was, &is);
+    let apply = |was, is: SectionSpec, value: &[u8]| {
+        let (migration, differences) = Migration::between(&was, &is.into());
         let mut out = Vec::new();
         migration.apply(value, 9, &mut out).unwrap();
         (out, differences.changes.len(), migration.is_identity())
@@ -264,4 +269,140 @@ fn times_before_values_come_and_go() {
     assert_eq!(more, (now.to_vec(), 1, false));
     let wide = apply(section(true, I8), section(true, I16), &timed);
     assert_eq!(wide.0, [&timed[..8], &[0x80, 1]].concat());
+}
+
+/// A past of (place, former names, default).
+fn past(fields: &[(u32, &[&str], Option<&[u8]>)]) -> Past {
+    let field = |(place, names, default): &(u32, &[&str], Option<&[u8]>)| FieldPast {
+        place: *place,
+        names: names.iter().map(|n| (*n).to_owned()).collect(),
+        default: default.map(<[u8]>::to_vec),
+        is_tag: false,
+    };
+    Past {
+        fields: fields.iter().map(field).collect(),
+        restores: None,
+    }
+}
+
+#[test]
+fn fields_take_former_names_and_defaults() {
+    let old = [f("sum", I32), f("by", String).nullable(), f("n", I64)];
+    let columns: [ArrayRef; 3] = [
+        Arc::new(Int32Array::from(vec![7, -7])),
+        Arc::new(StringArray::from(vec![Some("x"), None])),
+        Arc::new(arrow_array::Int64Array::from(vec![1, 2])),
+    ];
+    let new = [
+        f("n", I64),
+        f("total", I64),
+        f("level", I8),
+        f("by", String),
+        f("note", String).nullable(),
+    ];
+    let past = past(&[
+        (1, &["amount", "sum"], None),
+        (2, &[], Some(&[0x83])),
+        (3, &[], Some(&[0, 0, 0, 1, b'?'])),
+        (4, &[], Some(&[1, 0, 0, 0, 1, b'!'])),
+    ]);
+    let (_, differences) = Rewrite::between(&old, &new, &past);
+    assert_eq!(
+        differences.changes,
+        [
+            "field 'total' was 'sum'",
+            "field 'total' is i64, and was i32",
+            "field 'level' is new, and has its default",
+            "field 'by' has its default where it was null",
+            "field 'note' is new, and has its default",
+            "the fields have another order",
+        ]
+    );
+    assert!(differences.gone.is_empty());
+    let columns = rewritten_of(&old, &columns, &new, &past);
+    assert_eq!(i64s(&columns[0]), [Some(1), Some(2)]);
+    assert_eq!(i64s(&columns[1]), [Some(7), Some(-7)]);
+    let level = columns[2].as_primitive::<arrow_array::types::Int8Type>();
+    assert_eq!(level.values(), &[3, 3]);
+    let texts = |column: &ArrayRef| {
+        let texts = column.as_string::<i32>().iter();
+        texts.map(|t| t.unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(&columns[3]), ["x", "?"]);
+    assert_eq!(texts(&columns[4]), ["!", "!"]);
+
+    let fields = [f("total", I64), f("sum", I32)];
+    let (_, both) = Rewrite::between(&fields, &new[1..2], &past_of_total());
+    assert_eq!(
+        both.faults,
+        [(
+            "total".to_owned(),
+            "was 'total' or 'sum', and the state has both".to_owned()
+        )]
+    );
+    assert!(both.gone.is_empty());
+}
+
+fn past_of_total() -> Past {
+    past(&[(0, &["sum"], None)])
+}
+
+#[test]
+fn fields_within_records_have_a_past() {
+    let old = [f("r", Struct(vec![f("x", I8)])), f("n", I64)];
+    let new = [
+        f("r", Struct(vec![f("y", I8), f("z", I8)])).nullable(),
+        f("n", I64),
+    ];
+    let past = past(&[(1, &["x"], None), (2, &[], Some(&[0x80]))]);
+    let (rewrite, differences) = Rewrite::between(&old, &new, &past);
+    assert_eq!(
+        differences.changes,
+        [
+            "field 'r' may be null",
+            "field 'r.y' was 'x'",
+            "field 'r.z' is new, and has its default",
+        ]
+    );
+    let mut out = Vec::new();
+    let row = [0x85, 0x80, 0, 0, 0, 0, 0, 0, 9];
+    rewrite.apply(&row, &mut out).unwrap();
+    assert_eq!(out, [1, 0x85, 0x80, 0x80, 0, 0, 0, 0, 0, 0, 9]);
+}
+
+#[test]
+fn a_tag_follows_its_variants() {
+    let variant = |name: &str| f(name, Struct(vec![f("n", I8)])).nullable();
+    let old = [f("tag", I64), variant("bid"), variant("sale")];
+    let new = [
+        f("tag", I64),
+        variant("sale"),
+        variant("gift"),
+        variant("bid"),
+    ];
+    let mut past = past(&[(0, &[], None)]);
+    past.fields[0].is_tag = true;
+    let (rewrite, differences) = Rewrite::between(&old, &new, &past);
+    assert_eq!(differences.faults, []);
+    let of_tag = |tag: u8, rest: &[u8]| [&[0x80, 0, 0, 0, 0, 0, 0, tag], rest].concat();
+    let mut out = Vec::new();
+    rewrite.apply(&of_tag(0, &[1, 0x85, 0]), &mut out).unwrap();
+    assert_eq!(out, of_tag(2, &[0, 0, 1, 0x85]));
+    let unknown = rewrite.apply(&of_tag(2, &[0, 0]), &mut out).unwrap_err();
+    assert_eq!(unknown.code(), ErrorCode::Corrupt);
+
+    let more = [old.as_slice(), &[variant("gift")]].concat();
+    let (rewrite, _) = Rewrite::between(&old, &more, &past);
+    out.clear();
+    rewrite.apply(&of_tag(1, &[0, 1, 0x86]), &mut out).unwrap();
+    assert_eq!(out, of_tag(1, &[0, 1, 0x86, 0]));
+
+    let (_, fewer) = Rewrite::between(&old, &old[..2], &past);
+    assert_eq!(
+        fewer.faults,
+        [(
+            "sale".to_owned(),
+            "is a variant that is gone, and values may be of it".to_owned()
+        )]
+    );
 }

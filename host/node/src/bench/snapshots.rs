@@ -170,6 +170,7 @@ fn owner(value: DataType, (task, parallelism): (u32, u32)) -> StateOwner {
             lazy: value == DataType::Bytes,
             schema: Schema::new(vec![Field::new("value", value)]),
             ttl: None,
+            past: Default::default(),
         }],
         key_groups: KeyGroupRange::of_task(task, parallelism, MAX_PARALLELISM_DEFAULT),
         max_parallelism: MAX_PARALLELISM_DEFAULT,

@@ -9,6 +9,7 @@ use pelton_engine::operators::process;
 use pelton_engine::snapshot::RestoreFrom;
 use pelton_model::checkpoint::{JobRecord, Metadata};
 use pelton_model::graph::Body;
+use pelton_model::migrate::Declared;
 use pelton_model::snapshot::{SectionKind, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ pub(crate) fn check(
 }
 
 /// What each operator of the new job would write, as far as it is compared.
-fn sections(accepted: &Accepted, old: &Metadata) -> Result<BTreeMap<String, Vec<SectionSpec>>> {
+fn sections(accepted: &Accepted, old: &Metadata) -> Result<BTreeMap<String, Vec<Declared>>> {
     let graph = &accepted.graph;
     let mut all = BTreeMap::new();
     for id in graph.ids() {
@@ -61,19 +62,21 @@ fn sections(accepted: &Accepted, old: &Metadata) -> Result<BTreeMap<String, Vec<
     Ok(all)
 }
 
-fn of_windows(old: &Metadata, uid: &str) -> Vec<SectionSpec> {
+fn of_windows(old: &Metadata, uid: &str) -> Vec<Declared> {
     let canonical = old.tasks.iter().flat_map(|t| &t.sections).map(|s| &s.spec);
     let native = old.tasks.iter().flat_map(|t| &t.native);
     let all = canonical.chain(native.flat_map(|n| &n.sections));
     let own = |s: &&SectionSpec| {
         s.uid == uid
-            && (s.kind == SectionKind::Windows || s.kind == SectionKind::Map && s.name == SPILLED)
+            && (s.kind == SectionKind::Windows
+                || s.kind == SectionKind::Map && SPILLED.contains(&s.name.as_str()))
     };
-    all.filter(own).cloned().collect()
+    let own = all.filter(own).cloned();
+    own.map(Declared::from).collect()
 }
 
 /// What windows keep in the backend when memory does not hold them.
-const SPILLED: &str = "spilled";
+const SPILLED: [&str; 2] = ["spilled", "spilled.due"];
 
 /// What changes, a sentence each.
 pub(crate) fn lines(report: &Report) -> Vec<String> {
@@ -85,6 +88,15 @@ pub(crate) fn lines(report: &Report) -> Vec<String> {
                 "state '{name}' of operator '{uid}' is rewritten: {}",
                 changes.join(", ")
             )),
+            Fate::Migrated { changes, .. } => {
+                let mut line = format!(
+                    "state '{name}' of operator '{uid}' is migrated by its function, key by key"
+                );
+                if !changes.is_empty() {
+                    line.push_str(&format!(", after it is rewritten: {}", changes.join(", ")));
+                }
+                lines.push(line);
+            }
             Fate::Dropped => {
                 lines.push(format!("state '{name}' of operator '{uid}' is left behind"));
             }
@@ -102,6 +114,7 @@ pub(crate) fn objects(report: &Report) -> Vec<Value> {
         let (fate, changes) = match &section.fate {
             Fate::Same => ("same", &[][..]),
             Fate::Compatible { changes, .. } => ("compatible", changes.as_slice()),
+            Fate::Migrated { changes, .. } => ("migrated", changes.as_slice()),
             Fate::New => ("new", &[][..]),
             Fate::Dropped => ("dropped", &[][..]),
         };

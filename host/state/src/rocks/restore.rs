@@ -1,26 +1,34 @@
 //! How a task gets its state back: from files as they are, from those of other tasks or of an earlier version of the job
-//! by reading them, or from the canonical form.
+//! by reading them, from deltas, or from the canonical form.
+
+use std::path::PathBuf;
 
 use pelton_engine::snapshot::{RestoreFrom, Restored};
-use pelton_engine::state::{KeyedState, SectionReader, section_of};
+use pelton_engine::state::{KeyedState, SectionReader, declared};
 use pelton_model::checkpoint::{NativeState, TaskRecord};
 use pelton_model::key::KeyGroupRange;
-use pelton_model::migrate::Migration;
+use pelton_model::migrate::{Declared, Migration, taker};
 use pelton_model::snapshot::{Entry, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::{Options, WriteBatch};
 
 use super::{RocksState, State};
-use crate::fault::refused;
+use crate::delta::DeltaIn;
+use crate::fault::{damaged, refused};
 use crate::layout::{NUMBER, Shape, group_of};
-use crate::native;
-use crate::store::{Adopted, Db, family_name, once};
+use crate::native::{self, Fetched};
+use crate::store::{Db, family_name, once};
 
 /// Bytes that are written at once.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// For each state how entries of a checkpoint are read; none where it has nothing of it.
-type Readers = Vec<Option<SectionReader>>;
+/// How a section of a checkpoint is read.
+struct Reader<'a> {
+    old: &'a SectionSpec,
+    /// The number of the state that takes it.
+    state: usize,
+    reader: SectionReader,
+}
 
 impl RocksState {
     pub(super) fn take_back(&mut self, from: &Restored<'_>) -> Result<()> {
@@ -30,10 +38,14 @@ impl RocksState {
         let canonical = self.readers(from.sections())?;
         let mut natives = Vec::new();
         for (task, native) in from.native() {
-            if native.format != native::FORMAT {
+            if ![native::FORMAT, native::FORMAT_DELTAS].contains(&native.format.as_str()) {
                 return Err(foreign(native));
             }
             let readers = self.readers(&native.sections)?;
+            if readers.is_empty() {
+                // It is of something else that the operator keeps.
+                continue;
+            }
             let (start, end) = task.key_groups;
             if start.max(from.key_groups.start) < end.min(from.key_groups.end) {
                 natives.push((task, native, readers));
@@ -48,29 +60,92 @@ impl RocksState {
         let base = natives
             .iter()
             .position(|(_, native, _)| self.is_same(native));
-        if let Some((task, native, _)) = base.map(|place| natives.remove(place)) {
-            self.adopt(from.from, native)?;
-            if task.key_groups != (from.key_groups.start, from.key_groups.end) {
-                self.store.keep_only(from.key_groups)?;
-            }
+        if let Some((task, native, readers)) = base.map(|place| natives.remove(place)) {
+            self.adopt(from.from, (task, native), &readers, from.key_groups)?;
         }
         for (task, native, readers) in natives {
             self.merge(from.from, (task, native), &readers, from.key_groups)?;
         }
+        // What comes out of deltas is in the store now, too.
+        self.end_chain();
         self.take_entries(from, &canonical)
     }
 
     /// Goes on with the files as they are.
-    fn adopt(&mut self, from: &RestoreFrom, native: &NativeState) -> Result<()> {
+    fn adopt(
+        &mut self,
+        from: &RestoreFrom,
+        (task, native): (&TaskRecord, &NativeState),
+        readers: &[Reader<'_>],
+        own: KeyGroupRange,
+    ) -> Result<()> {
         let shared = self.store.shared().clone();
-        let adopted = native::fetch(from, native, shared.folder("db"))?;
+        let fetched = native::fetch(from, native, shared.folder("db"))?;
+        let Fetched {
+            based,
+            adopted,
+            deltas,
+        } = fetched;
+        if !based {
+            // The folder stays until its deltas are read.
+            return self.apply(&deltas, readers, own);
+        }
         let mut state = Self::open(shared, self.owner.clone(), Some(adopted))?;
         if let Some(time) = self.time {
             state.at(time);
         }
         state.snapshots = true;
         *self = state;
+        if task.key_groups != (own.start, own.end) {
+            self.store.keep_only(own)?;
+        }
+        self.apply(&deltas, readers, own)?;
+        // They are in the way of nobody, but nobody needs them.
+        deltas
+            .iter()
+            .for_each(|(_, path)| drop(std::fs::remove_file(path)));
         Ok(())
+    }
+
+    /// Takes what deltas have of the task's key groups, one delta after the other.
+    fn apply(
+        &mut self,
+        deltas: &[(String, PathBuf)],
+        readers: &[Reader<'_>],
+        own: KeyGroupRange,
+    ) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut batch = WriteBatch::default();
+        for (name, path) in deltas {
+            let named = |e: Error| e.at("file", name);
+            let mut delta = DeltaIn::open(path, name).map_err(named)?;
+            let reader = |name: &String| readers.iter().find(|r| r.old.name == *name);
+            let readers: Vec<_> = delta.states().iter().map(reader).collect();
+            let mut each = |number: usize, old: &[u8], bytes: Option<&[u8]>| {
+                let reader = readers.get(number).copied().flatten();
+                let is_own = (own.start..own.end).contains(&group_of(old));
+                let (Some(Reader { state, reader, .. }), true) = (reader, is_own) else {
+                    return Ok(());
+                };
+                let Some(State::Values(values)) = self.states.get(*state) else {
+                    return Err(damaged("it has values of a list or a map"));
+                };
+                match bytes {
+                    Some(bytes) => {
+                        key.clear();
+                        key.extend_from_slice(old);
+                        self.convert(*state, reader, bytes, &mut value)?;
+                        self.put(*state, &mut key, &value, &mut batch)
+                    }
+                    None => {
+                        batch.delete_cf(&self.store.handle(values.family())?, old);
+                        self.write_full(&mut batch)
+                    }
+                }
+            };
+            while delta.next_block(&mut each).map_err(named)? {}
+        }
+        self.store.write(batch)
     }
 
     /// Copies the key groups of the task from the files of another.
@@ -78,11 +153,26 @@ impl RocksState {
         &mut self,
         from: &RestoreFrom,
         (task, native): (&TaskRecord, &NativeState),
-        readers: &Readers,
+        readers: &[Reader<'_>],
         own: KeyGroupRange,
     ) -> Result<()> {
         let shared = self.store.shared().clone();
-        let Adopted { folder, .. } = native::fetch(from, native, shared.folder("restore"))?;
+        let fetched = native::fetch(from, native, shared.folder("restore"))?;
+        if fetched.based {
+            self.merge_files(&fetched, task, readers, own)?;
+        }
+        self.apply(&fetched.deltas, readers, own)
+    }
+
+    fn merge_files(
+        &mut self,
+        fetched: &Fetched,
+        task: &TaskRecord,
+        readers: &[Reader<'_>],
+        own: KeyGroupRange,
+    ) -> Result<()> {
+        let folder = &fetched.adopted.folder;
+        let shared = self.store.shared().clone();
         let fail = |e: rocksdb::Error| refused(folder.path(), &e).at("task", task.index);
         let mut options = Options::default();
         options.set_block_based_table_factory(&shared.tables());
@@ -94,11 +184,9 @@ impl RocksState {
         let start = (own.start.max(task.key_groups.0) as u16).to_be_bytes();
         let end = own.end.min(task.key_groups.1);
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        for (number, reader) in readers.iter().enumerate() {
-            let name = self.owner.states.get(number).map(|s| family_name(&s.name));
-            let handle = name.filter(|n| names.contains(n));
-            let handle = handle.and_then(|n| db.cf_handle(&n));
-            let (Some(reader), Some(handle)) = (reader, handle) else {
+        for Reader { old, state, reader } in readers {
+            let name = Some(family_name(&old.name)).filter(|n| names.contains(n));
+            let Some(handle) = name.and_then(|n| db.cf_handle(&n)) else {
                 continue;
             };
             let mut batch = WriteBatch::default();
@@ -107,8 +195,8 @@ impl RocksState {
             while let Some((old, bytes)) = scan.item().filter(|(key, _)| group_of(key) < end) {
                 key.clear();
                 key.extend_from_slice(old);
-                self.convert(number, reader, bytes, &mut value)?;
-                self.put(number, &mut key, &value, &mut batch)?;
+                self.convert(*state, reader, bytes, &mut value)?;
+                self.put(*state, &mut key, &value, &mut batch)?;
                 scan.next();
             }
             scan.status().map_err(fail)?;
@@ -118,19 +206,17 @@ impl RocksState {
     }
 
     /// Takes what is there in the canonical form.
-    fn take_entries(&mut self, from: &Restored<'_>, readers: &Readers) -> Result<()> {
-        let names: Vec<String> = self.owner.states.iter().map(|s| s.name.clone()).collect();
-        let place = |spec: &SectionSpec| {
-            let number = names.iter().position(|n| *n == spec.name);
-            number.filter(|_| spec.kind.is_state())
+    fn take_entries(&mut self, from: &Restored<'_>, readers: &[Reader<'_>]) -> Result<()> {
+        let of = |spec: &SectionSpec| {
+            let is_of = |r: &&Reader<'_>| r.old.name == spec.name && r.old.kind == spec.kind;
+            readers.iter().find(is_of)
         };
         let (mut batch, mut key, mut value) = (WriteBatch::default(), Vec::new(), Vec::new());
         from.entries(
-            |spec| place(spec).is_some(),
+            |spec| of(spec).is_some(),
             |spec, _, entry: Entry<'_>| {
-                let number = place(spec).unwrap_or_default();
-                let reader = readers.get(number).and_then(Option::as_ref);
-                let reader = reader.ok_or_else(|| Error::bug("an entry is of no state"))?;
+                let found = of(spec).ok_or_else(|| Error::bug("an entry is of no state"))?;
+                let (number, reader) = (found.state, &found.reader);
                 let shape = self.states.get(number).map(State::shape);
                 key.clear();
                 match shape {
@@ -192,32 +278,47 @@ impl RocksState {
         };
         let handle = self.store.handle(family)?;
         batch.put_cf(&handle, key, value);
-        if batch.size_in_bytes() >= BATCH_BYTES {
-            self.store.write(std::mem::take(batch))?;
+        self.write_full(batch)
+    }
+
+    /// Writes a batch that is large.
+    fn write_full(&self, batch: &mut WriteBatch) -> Result<()> {
+        match batch.size_in_bytes() >= BATCH_BYTES {
+            true => self.store.write(std::mem::take(batch)),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Readers of those sections that are of states. Errors: `StateMismatch` for what can't become what it is now.
-    fn readers<'s>(&self, sections: impl IntoIterator<Item = &'s SectionSpec>) -> Result<Readers> {
-        let mut readers: Readers = vec![None; self.owner.states.len()];
+    fn readers<'s>(
+        &self,
+        sections: impl IntoIterator<Item = &'s SectionSpec>,
+    ) -> Result<Vec<Reader<'s>>> {
+        let states = self.declared();
+        let mut readers = Vec::new();
         for old in sections.into_iter().filter(|s| s.kind.is_state()) {
-            let own = self.owner.states.iter().zip(&mut readers);
-            for (spec, reader) in own.filter(|(spec, _)| spec.name == old.name) {
-                let new = section_of(&self.owner.key, spec);
-                *reader = Some(SectionReader::new(old, &new)?);
+            if let Some(state) = taker(old, &states)
+                && let Some(declared) = states.get(state)
+            {
+                let reader = SectionReader::new(old, declared)?;
+                readers.push(Reader { old, state, reader });
             }
         }
         Ok(readers)
     }
 
-    /// Whether all that is in the files is as it would be written now.
+    fn declared(&self) -> Vec<Declared> {
+        let states = self.owner.states.iter();
+        states.map(|s| declared(&self.owner.key, s)).collect()
+    }
+
+    /// Whether all that is in the files, and that the job still has, is as it would be written now.
     fn is_same(&self, native: &NativeState) -> bool {
+        let states = self.declared();
         native.sections.iter().all(|old| {
-            let mut own = self.owner.states.iter();
-            own.find(|s| s.name == old.name).is_none_or(|spec| {
-                let new = section_of(&self.owner.key, spec);
-                Migration::between(old, &new).0.is_identity()
+            let taker = taker(old, &states).and_then(|place| states.get(place));
+            taker.is_none_or(|is| {
+                is.section.name == old.name && Migration::between(old, is).0.is_identity()
             })
         })
     }

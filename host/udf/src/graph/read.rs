@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pelton_model::graph::{
-    Body, Combine, Connector, Edge, Emit, JobGraph, Operator, Output, Partition, Process,
-    ProcessInput, Select, StateKind, StateSpec, Times, Timestamps, Transform, Ttl, Watermarks,
+    Body, Combine, Connector, Edge, Emit, FieldPast, JobGraph, Operator, Output, Partition, Past,
+    Process, ProcessInput, Select, StateKind, StateSpec, Times, Timestamps, Transform, Ttl, Watermarks,
     WindowFunction, WindowSpec, WindowValue,
 };
 use pelton_model::id::{FunctionId, OperatorId};
@@ -94,6 +94,7 @@ fn body(body: wire::Body) -> Result<Body> {
                 wire::Watermarks::Generated => Watermarks::Generated,
             },
             emit: match t.emit {
+                wire::Emit::Regular => Emit::Regular,
                 wire::Emit::Batch => Emit::Batch,
                 wire::Emit::Interval(ms) => Emit::Interval(ms),
                 wire::Emit::Row => Emit::Row,
@@ -187,7 +188,20 @@ fn state(state: wire::State) -> Result<StateSpec> {
             return_expired: t.return_expired,
             event_time: t.event_time,
         }),
+        past: Past {
+            fields: state.past.into_iter().map(field_past).collect(),
+            restores: state.restores,
+        },
     })
+}
+
+fn field_past(past: wire::Past) -> FieldPast {
+    FieldPast {
+        place: past.field,
+        names: past.names,
+        default: past.default,
+        is_tag: past.tag,
+    }
 }
 
 fn window(window: wire::Window) -> Result<WindowSpec> {

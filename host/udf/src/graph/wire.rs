@@ -96,6 +96,8 @@ pub(crate) enum Times {
 #[derive(ComponentType, Lift, Clone, Copy, Debug)]
 #[component(variant)]
 pub(crate) enum Emit {
+    #[component(name = "regular")]
+    Regular,
     #[component(name = "batch")]
     Batch,
     #[component(name = "interval")]
@@ -197,6 +199,17 @@ pub(crate) struct State {
     pub(crate) schema: Vec<Field>,
     pub(crate) lazy: bool,
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) past: Vec<Past>,
+    pub(crate) restores: Option<String>,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug)]
+#[component(record)]
+pub(crate) struct Past {
+    pub(crate) field: u32,
+    pub(crate) names: Vec<String>,
+    pub(crate) default: Option<Vec<u8>>,
+    pub(crate) tag: bool,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The operator's part of a snapshot: what its keys have, what the operator has, and timers.
 //!
 //! A timer's entry has its number in the order of setting as the value, so that timers of one time fire in the same
-//! order again, whatever order they were written in.
+//! order again, whatever order they were written in. Those that are in the backend are written by it; one that moved
+//! while the snapshot was written may be in it twice, and is there once after a restart.
 
 use pelton_model::barrier::{Barrier, SnapshotForm};
 use pelton_model::key::{KeyGroup, hash_bytes};
@@ -9,10 +10,11 @@ use pelton_model::schema::{DataType, Field};
 use pelton_model::snapshot::{Entry, SectionKind, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 
+use super::far::Far;
 use super::{ProcessOperator, home, time};
 use crate::operator::Context;
 use crate::snapshot::{Restored, SnapshotWriter, keyed_section};
-use crate::state::{EncodedRows, KeyedState, SectionReader, Touched};
+use crate::state::{EncodedRows, KeyedState, SectionReader, Timed, Touched};
 use crate::timer::{Timer, Timers};
 
 /// Timers that one call looks at, at most.
@@ -26,9 +28,10 @@ const KINDS: [SectionKind; 2] = [SectionKind::EventTimers, SectionKind::Processi
 
 /// How far a snapshot is.
 pub(super) struct Saving {
-    /// Whether the states of keys are written, and those of the operator.
+    /// Whether the states of keys are written, those of the operator, and timers of the backend.
     keyed: bool,
     operator: bool,
+    far: bool,
     /// The numbers of the sections of [`KINDS`].
     sections: [u32; 2],
     /// Timers that were gone before their turn, with their keys.
@@ -58,11 +61,13 @@ impl ProcessOperator {
         let stores = home(&mut self.stores)?;
         stores.keyed.snapshot(form, into)?;
         stores.operator.snapshot(form, into)?;
+        self.far.snapshot(form, into)?;
         self.event.freeze();
         self.processing.freeze();
         self.saving = Some(Saving {
             keyed: false,
             operator: false,
+            far: false,
             sections: timers(&self.key).map(|section| into.section(section)),
             aside: Default::default(),
         });
@@ -80,7 +85,10 @@ impl ProcessOperator {
         if saving.keyed && !saving.operator {
             saving.operator = stores.operator.go_on_snapshot(into)?;
         }
-        if !saving.operator {
+        if saving.operator && !saving.far {
+            saving.far = self.far.go_on_snapshot(into)?;
+        }
+        if !saving.far {
             return Ok(false);
         }
         let mut looked = 0;
@@ -111,6 +119,7 @@ impl ProcessOperator {
         self.saving = None;
         self.event.thaw();
         self.processing.thaw();
+        self.far.abort_snapshot();
         if let Some(stores) = &mut self.stores {
             stores.keyed.abort_snapshot();
             stores.operator.abort_snapshot();
@@ -140,87 +149,124 @@ impl ProcessOperator {
         stores.keyed.at(time(cx));
         stores.keyed.restore(from)?;
         stores.operator.restore(from)?;
+        let near = from.tasks().flat_map(|t| &t.sections);
+        let near = near.filter(|s| s.spec.uid == from.uid && KINDS.contains(&s.spec.kind));
+        let near = near.map(|s| s.entries).sum::<u64>() / u64::from(from.parallelism.max(1));
+        let is_far = self.far.restore(from, near, stores.keyed.as_ref())?;
         let mut found = Vec::new();
-        for kind in KINDS {
-            self.timers_of(from, kind, &mut found)?;
+        for clock in 0..KINDS.len() {
+            self.timers_of(from, clock, is_far, &mut found)?;
         }
-        let may_be_there = |t: &Found| self.may_set_timers || (t.time == i64::MAX && !t.processing);
-        if !found.iter().all(may_be_there) {
+        // Those of several tasks were numbered each for itself: no key was in two of them.
+        found.sort_by_key(|t| t.set);
+        for t in &found {
+            let timers: &mut Timers = match t.clock {
+                0 => &mut self.event,
+                _ => &mut self.processing,
+            };
+            timers.set(t.time, t.slot);
+        }
+        if is_far {
+            self.fetch(false, i64::MAX, cx)?;
+            self.fetch(true, i64::MAX, cx)?;
+        }
+        let first = (self.event.first(), self.processing.first());
+        if !self.may_set_timers && (first.0.is_some_and(|t| t < i64::MAX) || first.1.is_some()) {
             let message = format!(
                 "operator '{}' has timers in the checkpoint, and its function declares none any more",
                 from.uid
             );
             return Err(Error::new(ErrorCode::StateMismatch, message));
         }
-        // Those of several tasks were numbered each for itself: no key was in two of them.
-        found.sort_by_key(|t| t.set);
-        for t in &found {
-            let timers: &mut Timers = match t.processing {
-                true => &mut self.processing,
-                false => &mut self.event,
-            };
-            timers.set(t.time, t.slot);
-        }
         self.tidy(cx)
     }
 
-    /// Reads the timers of one kind, and touches their keys.
+    /// Reads the timers of one clock: into the backend, or among those that are found, whose keys are touched.
     fn timers_of(
         &mut self,
         from: &Restored<'_>,
-        kind: SectionKind,
+        clock: usize,
+        is_far: bool,
         found: &mut Vec<Found>,
     ) -> Result<()> {
-        let of_timers = |s: &SectionSpec| s.kind == kind && s.name == TIMERS;
-        let sections = from.sections();
-        let Some(old) = sections.into_iter().find(|s| of_timers(s)) else {
-            return Ok(());
-        };
-        let mut reader = None;
-        let section = timers_section(kind, &self.key);
         let keyed = &mut home(&mut self.stores)?.keyed;
-        let (mut keys, mut times) = (EncodedRows::default(), Vec::new());
         let mut touched = Touched::default();
-        let mut touch = |keys: &mut EncodedRows, times: &mut Vec<(i64, i64)>| -> Result<()> {
-            if times.is_empty() {
-                return Ok(());
+        let (event, processing) = (&mut self.event, &mut self.processing);
+        let near = if clock == 0 { event } else { processing };
+        let far = &mut self.far;
+        let mut each = |timers: Timed| -> Result<()> {
+            if is_far {
+                // Those that are set from now on come after them.
+                timers.numbers.iter().for_each(|n| near.number_after(*n));
+                return far.put(clock, &timers);
             }
-            let reader = match &mut reader {
-                Some(reader) => reader,
-                none => none.insert(SectionReader::new(old, &section)?),
-            };
-            keyed.touch(&reader.keys(keys)?, times.len(), &mut touched)?;
-            for (ordinal, (time, set)) in touched.ordinals.iter().zip(times.iter()) {
+            keyed.touch(&timers.keys, timers.len(), &mut touched)?;
+            let rows = timers.times.iter().zip(&timers.numbers);
+            for (ordinal, (time, set)) in touched.ordinals.iter().zip(rows) {
                 let slot = touched.slots.get(*ordinal as usize).copied();
                 found.push(Found {
                     set: *set,
                     time: *time,
                     slot: slot.ok_or_else(|| Error::bug("a key was touched and has no slot"))?,
-                    processing: kind == SectionKind::ProcessingTimers,
+                    clock,
                 });
             }
-            keys.clear();
-            times.clear();
             Ok(())
         };
-        from.entries(of_timers, |_, _, entry| {
-            keys.push(entry.key);
-            times.push((number(entry.sub)?, number(entry.value)?));
-            match times.len() < TIMERS_AT_ONCE {
-                true => Ok(()),
-                false => touch(&mut keys, &mut times),
-            }
-        })?;
-        touch(&mut keys, &mut times)
+        if !is_far {
+            Far::read(from, clock, &self.key, &mut each)?;
+        }
+        let kind = KINDS.get(clock).copied();
+        let kind = kind.ok_or_else(|| Error::bug("a clock that is not there"))?;
+        read_timers(from, kind, &self.key, each)
     }
 }
 
 /// A timer of a checkpoint.
 struct Found {
-    set: i64,
+    set: u64,
     time: i64,
     slot: u32,
-    processing: bool,
+    clock: usize,
+}
+
+/// Hands over the timers that were in memory.
+fn read_timers(
+    from: &Restored<'_>,
+    kind: SectionKind,
+    key: &[Field],
+    mut each: impl FnMut(Timed) -> Result<()>,
+) -> Result<()> {
+    let of_timers = |s: &SectionSpec| s.kind == kind && s.name == TIMERS;
+    let sections = from.sections();
+    let Some(old) = sections.into_iter().find(|s| of_timers(s)) else {
+        return Ok(());
+    };
+    let section = timers_section(kind, key).into();
+    let mut reader = None;
+    let (mut keys, mut some) = (EncodedRows::default(), Timed::default());
+    let mut hand = |keys: &mut EncodedRows, some: &mut Timed| -> Result<()> {
+        if some.is_empty() {
+            return Ok(());
+        }
+        let reader = match &mut reader {
+            Some(reader) => reader,
+            none => none.insert(SectionReader::new(old, &section)?),
+        };
+        some.keys = reader.keys(keys)?;
+        keys.clear();
+        each(std::mem::take(some))
+    };
+    from.entries(of_timers, |_, _, entry| {
+        keys.push(entry.key);
+        some.times.push(number(entry.sub)?);
+        some.numbers.push(number(entry.value)?.unsigned_abs());
+        match some.len() < TIMERS_AT_ONCE {
+            true => Ok(()),
+            false => hand(&mut keys, &mut some),
+        }
+    })?;
+    hand(&mut keys, &mut some)
 }
 
 fn keys_of(keyed: &dyn KeyedState, key: &[Field], timers: &[Timer]) -> Result<EncodedRows> {

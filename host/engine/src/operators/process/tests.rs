@@ -127,11 +127,9 @@ impl Functions for Sums {
         call: &DueTimers<'_>,
         _: &mut Lent,
     ) -> Result<KeyedReply> {
-        let consumed = call.times.len().min(self.greedy);
-        let (keys, sums) = (
-            values(&call.keys.columns[0]),
-            values(&call.states[0].columns[0]),
-        );
+        let mut consumed = call.times.len().min(self.greedy);
+        let keys = values(&call.keys.columns[0]);
+        let mut sums = values(&call.states[0].columns[0]).to_vec();
         assert_eq!(
             keys.iter().collect::<BTreeSet<_>>().len(),
             keys.len(),
@@ -140,17 +138,24 @@ impl Functions for Sums {
         let (mut out_keys, mut out_sums, mut timers, mut marks) =
             (vec![], vec![], vec![], vec![0; keys.len()]);
         for i in 0..consumed {
-            out_keys.push(keys[i]);
-            out_sums.push(-sums[i]);
-            if sums[i] % 2 == 0 {
-                marks[i] = Mark::Cleared as u8;
-            } else if sums[i].rem_euclid(4) == 1 && call.times[i] % 1000 != 999 {
+            let (o, time) = (call.ordinals[i] as usize, call.times[i]);
+            out_keys.push(keys[o]);
+            out_sums.push(-sums[o]);
+            if sums[o] % 2 == 0 {
+                sums[o] = 0;
+                marks[o] = Mark::Cleared as u8;
+            } else if sums[o].rem_euclid(4) == 1 && time % 1000 != 999 {
                 timers.push(TimerChange {
-                    ordinal: i as u32,
-                    time: call.times[i] + 100,
+                    ordinal: o as u32,
+                    time: time + 100,
                     delete: false,
                     processing_time: false,
                 });
+                let mut rest = call.ordinals.iter().zip(call.times).skip(i + 1);
+                if rest.any(|(other, t)| *other as usize == o && *t >= time + 100) {
+                    consumed = i + 1;
+                    break;
+                }
             }
         }
         let states = vec![StateChange {
@@ -221,6 +226,7 @@ fn operator() -> ProcessOperator {
             schema: Schema::new(vec![field("sum")]),
             lazy: false,
             ttl: None,
+            past: Default::default(),
         }],
         timers: true,
     };

@@ -1,20 +1,21 @@
 //! State in memory, from the sections of a checkpoint.
 
+use pelton_model::migrate::{Declared, taker};
 use pelton_model::snapshot::SectionSpec;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::{HeapState, Store};
 use crate::function::Slots;
 use crate::snapshot::Restored;
-use crate::state::{EncodedRows, RowSet, SectionReader, section_of};
+use crate::state::{EncodedRows, RowSet, SectionReader, declared};
 
 /// Entries that are taken at once.
 const ENTRIES: usize = 4096;
 
-/// Entries of one state.
+/// Entries of one section.
 #[derive(Default)]
 struct Batch {
-    state: usize,
+    reader: usize,
     keys: EncodedRows,
     subs: EncodedRows,
     values: EncodedRows,
@@ -22,36 +23,49 @@ struct Batch {
     stamps: Vec<i64>,
 }
 
+/// How a section is read.
+struct Reader<'a> {
+    old: &'a SectionSpec,
+    /// The number of the state that takes it.
+    state: usize,
+    reader: SectionReader,
+}
+
+impl Reader<'_> {
+    fn is_of(&self, section: &SectionSpec) -> bool {
+        self.old.name == section.name && self.old.kind == section.kind
+    }
+}
+
 impl HeapState {
     /// Takes what these states had at a checkpoint.
     pub(super) fn take_back(&mut self, from: &Restored<'_>) -> Result<()> {
-        let mut readers: Vec<Option<SectionReader>> = vec![None; self.specs.len()];
-        let of = |name: &str| self.specs.iter().position(|s| s.name == name);
-        self.refuse_native(from)?;
+        let states = self.specs.iter().map(|spec| declared(&self.key, spec));
+        let states: Vec<Declared> = states.collect();
+        self.refuse_native(from, &states)?;
+        let mut readers = Vec::new();
         for old in from.sections().into_iter().filter(|s| s.kind.is_state()) {
-            let Some(number) = of(&old.name) else {
-                continue;
-            };
-            if let (Some(reader), Some(spec)) = (readers.get_mut(number), self.specs.get(number)) {
-                *reader = Some(SectionReader::new(old, &section_of(&self.key, spec))?);
+            if let Some(state) = taker(old, &states)
+                && let Some(declared) = states.get(state)
+            {
+                let reader = SectionReader::new(old, declared)?;
+                readers.push(Reader { old, state, reader });
             }
         }
-        let names: Vec<String> = self.specs.iter().map(|s| s.name.clone()).collect();
-        let mine = |s: &SectionSpec| s.kind.is_state() && names.contains(&s.name);
+        let mine = |s: &SectionSpec| readers.iter().any(|r| r.is_of(s));
         let mut batch = Batch::default();
         let mut scratch = Vec::new();
         from.entries(mine, |section, _, entry| {
-            let same = names.get(batch.state) == Some(&section.name);
+            let same = readers.get(batch.reader).is_some_and(|r| r.is_of(section));
             if !same || batch.stamps.len() >= ENTRIES {
                 self.add(&mut batch, &readers)?;
-                let number = names.iter().position(|n| *n == section.name);
-                batch.state = number.unwrap_or_default();
+                let place = readers.iter().position(|r| r.is_of(section));
+                batch.reader = place.unwrap_or_default();
             }
-            let reader = readers.get(batch.state).and_then(Option::as_ref);
+            let Reader { state, reader, .. } = readers.get(batch.reader).ok_or_else(unknown)?;
             // What had no stamp counts from now on.
-            let now = self.states.get_mut(batch.state).and_then(Store::expiry);
+            let now = self.states.get_mut(*state).and_then(Store::expiry);
             let now = now.map_or(0, |e| e.stamp());
-            let reader = reader.ok_or_else(unknown)?;
             let (stamp, value) = reader.value(entry.value, now, &mut scratch)?;
             batch.keys.push(entry.key);
             batch.subs.push(entry.sub);
@@ -63,10 +77,10 @@ impl HeapState {
     }
 
     /// What a backend wrote into files of its own is not read here.
-    fn refuse_native(&self, from: &Restored<'_>) -> Result<()> {
+    fn refuse_native(&self, from: &Restored<'_>, states: &[Declared]) -> Result<()> {
         for (_, native) in from.native() {
-            let named = |s: &&SectionSpec| self.specs.iter().any(|own| own.name == s.name);
-            if let Some(section) = native.sections.iter().find(named) {
+            let taken = |s: &&SectionSpec| taker(s, states).is_some();
+            if let Some(section) = native.sections.iter().find(taken) {
                 let message = format!(
                     "state '{}' of operator '{}' is in files of '{}', and the job keeps its state in memory",
                     section.name, native.uid, native.format
@@ -78,13 +92,12 @@ impl HeapState {
         Ok(())
     }
 
-    fn add(&mut self, batch: &mut Batch, readers: &[Option<SectionReader>]) -> Result<()> {
+    fn add(&mut self, batch: &mut Batch, readers: &[Reader<'_>]) -> Result<()> {
         let rows = batch.stamps.len();
         if rows == 0 {
             return Ok(());
         }
-        let reader = readers.get(batch.state).and_then(Option::as_ref);
-        let reader = reader.ok_or_else(unknown)?;
+        let Reader { state, reader, .. } = readers.get(batch.reader).ok_or_else(unknown)?;
         let mut slots = Vec::new();
         let keys = reader.keys(&batch.keys)?;
         self.index.locate(&keys, RowSet::First(rows), &mut slots)?;
@@ -94,7 +107,7 @@ impl HeapState {
             present: None,
             columns: reader.values(&batch.values)?,
         };
-        let store = self.states.get_mut(batch.state).ok_or_else(unknown)?;
+        let store = self.states.get_mut(*state).ok_or_else(unknown)?;
         let stamps = batch.stamps.iter().copied();
         match store {
             Store::Values(v) => {

@@ -60,6 +60,7 @@ fn specs(ttl: Option<Ttl>) -> Vec<StateSpec> {
         schema,
         lazy,
         ttl,
+        past: Default::default(),
     };
     vec![
         spec("value", StateKind::Value, None, int(), false),

@@ -111,6 +111,7 @@ pub(super) fn state(name: &str, kind: StateKind) -> StateSpec {
         schema: Schema::new(vec![field("v")]),
         lazy: false,
         ttl: None,
+        past: Default::default(),
     }
 }
 

@@ -238,7 +238,10 @@ fn timers_that_the_function_would_not_take_are_refused() {
     assert_eq!(error.code(), ErrorCode::StateMismatch);
     let mut renamed = operator();
     renamed.key[0].name = "other".into();
-    let error = restore(&mut renamed, &from, (0, 1)).unwrap_err();
+    restore(&mut renamed, &from, (0, 1)).unwrap();
+    let mut other = operator();
+    other.key[0].nullable = true;
+    let error = restore(&mut other, &from, (0, 1)).unwrap_err();
     assert!(
         error.to_string().contains("'timers' of operator 'op'"),
         "{error}"

@@ -78,6 +78,7 @@ impl Spill {
             schema: Schema::new(form.codec.fields()),
             lazy: true,
             ttl: None,
+            past: Default::default(),
         };
         let state = place.backend.keyed(&StateOwner {
             uid: place.uid.to_owned(),
