@@ -1,13 +1,15 @@
 //! A job with checkpoints: takes the term, goes on from the last one that is whole, runs, stops cleanly.
 //! Needs: wire_up, local, checkpoint. Invariant: nothing of a start is visible before it has taken its term.
 
-use std::cell::Cell;
+mod left;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pelton_blob::{RetryPolicy, Retrying, SystemPace};
+use pelton_connect::StartId;
 use pelton_control::checkpoint::{Ending, Started, StartedTask};
 use pelton_control::failover::{Decision, Restarts};
 use pelton_engine::connector::{Delivery, Sink};
@@ -17,6 +19,7 @@ use pelton_model::blob::Blobs;
 use pelton_model::checkpoint::{JobRecord, Metadata, OperatorRecord};
 use pelton_model::graph::Body;
 use pelton_model::id::CheckpointId;
+use pelton_model::key::hash_bytes;
 use pelton_model::protocol::TaskCommand;
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -34,6 +37,7 @@ use crate::process;
 use crate::settings::Settings;
 use crate::summary::Summary;
 use crate::wire_up::{Accepted, Beginning, Surroundings, open, parallelism_of};
+use left::Left;
 
 /// Threads that wait for stores and sinks.
 const IO_THREADS: usize = 4;
@@ -108,7 +112,8 @@ pub(crate) fn run(
             folder.set_aside(number, error);
             continue;
         }
-        if error.code() == ErrorCode::Corrupt && left.is_at_a_loss(wishes) {
+        let at_a_loss = error.code() == ErrorCode::Corrupt && left.is_at_a_loss(wishes);
+        if at_a_loss || left.never_began(wishes) {
             return Err(error);
         }
         let decision =
@@ -122,34 +127,6 @@ pub(crate) fn run(
             }
             Decision::GiveUp { why } => return Err(error.at("not started again", why)),
         }
-    }
-}
-
-/// What a process knows of its earlier starts.
-#[derive(Default)]
-struct Left {
-    /// The number of the one that began as asked.
-    since: Cell<Option<u64>>,
-    /// Whether the last one has taken its term.
-    began: Cell<bool>,
-    /// The entry of the checkpoint that it went on from.
-    from: Cell<Option<u64>>,
-}
-
-impl Left {
-    /// The checkpoint whose content is to blame for an end: the last start went on from it, and completed none.
-    fn damaged(&self, folder: &Folder, error: &Error) -> Option<u64> {
-        let from = self
-            .from
-            .get()
-            .filter(|_| error.code() == ErrorCode::Corrupt)?;
-        let last = folder.read().ok()?.checkpoints.last().map(|(n, ..)| *n);
-        last.filter(|last| *last == from)
-    }
-
-    /// Whether what is damaged would be read again by each start to come.
-    fn is_at_a_loss(&self, wishes: &Wishes<'_>) -> bool {
-        !self.began.get() || (wishes.from.is_some() && self.from.get().is_none())
     }
 }
 
@@ -202,9 +179,13 @@ fn attempt(
         (wishes.say)(&format!("checkpoint entry {number} is set aside: {error}"));
     }
     let (restore, changed) = restored(folder, &term, &job, wishes);
+    let start = StartId {
+        log: hash_bytes(term.log.as_bytes()) as u32,
+        term: term.number,
+    };
     let beginning = match restore {
-        Some(_) => Beginning::Resumed,
-        None => Beginning::Fresh,
+        Some(_) => Beginning::Resumed(start),
+        None => Beginning::Fresh(start),
     };
     let opened = open(accepted, settings, around, beginning)?;
     let mode = settings.durable.checkpoints.mode;
@@ -234,6 +215,7 @@ fn attempt(
         }
     }
     let session = Session::begin(opened, restore, folder, term, job, settings, wishes)?;
+    left.ran.set(true);
     let hall = Hall {
         savepoints: session.driver.savepoints(),
         job: name.clone(),
@@ -382,6 +364,7 @@ impl Session {
             term: term.number,
             ids_above: term.last_checkpoint.max(begun_from),
             previous: term.earlier,
+            orphans: term.orphans,
             at_ms: process::now().0,
         };
         job.durable = Some(Durable {
@@ -396,6 +379,7 @@ impl Session {
             started,
             folder: folder.clone(),
             io,
+            deletions: Io::new(1)?,
             points: Arc::clone(&wishes.points),
             clock,
             sinks,

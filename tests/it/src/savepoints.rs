@@ -280,6 +280,22 @@ fn what_a_savepoint_has_is_read_without_the_job() {
 }
 
 #[test]
+fn a_job_that_cannot_even_begin_ends_at_once() {
+    let place = Place::new();
+    let out = place.pelton(&[
+        "run",
+        &component("word-count"),
+        "--param",
+        "input=nowhere.json",
+        "--allow-at-least-once",
+        "--checkpoint-dir",
+        "cp",
+    ]);
+    refused(&out, 1, &["nowhere.json", "cannot be read"]);
+    assert!(!out.stderr.contains("starts again"), "{}", out.stderr);
+}
+
+#[test]
 fn savepoints_are_listed_verified_and_removed() {
     let place = Place::new();
     with_savepoint(&place, &["-p", "1"]);
