@@ -2,9 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{DataEnum, DeriveInput, Fields, Ident, Type};
+use syn::{DataEnum, DeriveInput, Fields, Ident, LitStr, Type};
 
-use crate::names::{attributes, constant, plain, snake};
+use crate::names::{attributes, check_past, constant, past, plain, snake};
 use crate::structs::{shared, type_names};
 
 struct Variant<'a> {
@@ -12,6 +12,7 @@ struct Variant<'a> {
     field: Ident,
     ty: &'a Type,
     name: String,
+    former: Vec<LitStr>,
 }
 
 pub(crate) fn derive(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenStream> {
@@ -21,7 +22,7 @@ pub(crate) fn derive(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
             "a record has no type parameters or lifetimes",
         ));
     }
-    let tag = attributes(&input.attrs)?
+    let tag = attributes(&input.attrs, &["tag"])?
         .tag
         .unwrap_or_else(|| "tag".into());
     let mut variants = Vec::new();
@@ -37,16 +38,21 @@ pub(crate) fn derive(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
             ));
         };
         let snake = snake(&plain(&variant.ident));
-        let name = attributes(&variant.attrs)?
-            .name
-            .unwrap_or_else(|| snake.clone());
+        let said = attributes(&variant.attrs, &["name", "renamed_from"])?;
+        let name = said.name.unwrap_or_else(|| snake.clone());
         variants.push(Variant {
             ident: &variant.ident,
             field: format_ident!("r#{snake}"),
             ty,
             name,
+            former: said.former,
         });
     }
+    let own = std::iter::once((tag.as_str(), &[][..]));
+    let all = variants
+        .iter()
+        .map(|v| (v.name.as_str(), v.former.as_slice()));
+    check_past(own.chain(all))?;
     if variants.is_empty() {
         return Err(syn::Error::new_spanned(
             &input.ident,
@@ -98,6 +104,10 @@ fn value_impl(owned: &Ident, tag: &str, variants: &[Variant<'_>]) -> TokenStream
     let names: Vec<_> = variants.iter().map(|v| &v.name).collect();
     let tags: Vec<_> = (0..variants.len() as i64).collect();
     let count = variants.len() as u32 + 1;
+    let pasts = variants.iter().map(|v| {
+        let ty = v.ty;
+        past(&syn::parse_quote! { Option<#ty> }, &v.former, None)
+    });
     let pushes = variants.iter().map(|one| {
         let (ident, ty) = (one.ident, one.ty);
         let tag = variants
@@ -128,13 +138,14 @@ fn value_impl(owned: &Ident, tag: &str, variants: &[Variant<'_>]) -> TokenStream
     quote! {
         const _: () = {
             use ::pelton::value::{
-                Column as __Column, ColumnBuilder as __ColumnBuilder, Cursor as __Cursor, Row as __Row, Schema as __Schema, Value as __Value,
+                Column as __Column, ColumnBuilder as __ColumnBuilder, Cursor as __Cursor, Past as __Past, Row as __Row, Schema as __Schema, Value as __Value,
             };
 
             impl __Value for #owned {
                 type Ref<'a> = #row<'a>;
                 type Column<'a> = #columns<'a>;
                 type Builder = #builder;
+                const HAS_DEFAULT: bool = false #(|| <#tys as __Value>::HAS_DEFAULT)*;
 
                 fn describe(name: &str, schema: &mut __Schema) {
                     schema.push(::pelton::value::record_node(name, #count));
@@ -170,6 +181,19 @@ fn value_impl(owned: &Ident, tag: &str, variants: &[Variant<'_>]) -> TokenStream
                     <i64 as __Value>::describe(#tag, &mut schema);
                     #(<Option<#tys> as __Value>::describe(#names, &mut schema);)*
                     schema
+                }
+                fn past(place: u32, out: &mut Vec<__Past>) {
+                    Self::row_past(place + 1, out);
+                }
+                fn row_past(mut place: u32, out: &mut Vec<__Past>) {
+                    ::pelton::value::tag_past(place, out);
+                    place += 1;
+                    #(
+                        <Option<#tys> as __Value>::past(place, out);
+                        #pasts
+                        place += ::pelton::value::nodes::<Option<#tys>>();
+                    )*
+                    let _ = place;
                 }
                 fn row_resolve<'a>(cursor: &mut __Cursor<'a>, rows: usize) -> ::pelton::Result<#columns<'a>> {
                     Ok(#columns {

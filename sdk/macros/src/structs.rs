@@ -3,10 +3,11 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    DataStruct, DeriveInput, Fields, GenericArgument, Ident, PathArguments, Type, Visibility,
+    DataStruct, DeriveInput, Fields, GenericArgument, Ident, LitStr, PathArguments, Type,
+    Visibility,
 };
 
-use crate::names::{attributes, constant, plain};
+use crate::names::{Default, attributes, check_past, constant, past, plain};
 
 /// A field as the derive sees it.
 struct Part<'a> {
@@ -14,6 +15,8 @@ struct Part<'a> {
     vis: &'a Visibility,
     ty: &'a Type,
     name: String,
+    former: Vec<LitStr>,
+    default: Option<Default>,
 }
 
 pub(crate) fn derive(input: &DeriveInput, data: &DataStruct) -> syn::Result<TokenStream> {
@@ -35,12 +38,12 @@ pub(crate) fn derive(input: &DeriveInput, data: &DataStruct) -> syn::Result<Toke
             "a record has at least one field",
         ));
     }
+    attributes(&input.attrs, &[])?;
     let mut parts = Vec::new();
     for field in &fields.named {
         let Some(ident) = &field.ident else { continue };
-        let name = attributes(&field.attrs)?
-            .name
-            .unwrap_or_else(|| plain(ident));
+        let said = attributes(&field.attrs, &["name", "renamed_from", "default"])?;
+        let name = said.name.unwrap_or_else(|| plain(ident));
         if parts.iter().any(|p: &Part<'_>| p.name == name) {
             return Err(syn::Error::new_spanned(
                 ident,
@@ -52,8 +55,11 @@ pub(crate) fn derive(input: &DeriveInput, data: &DataStruct) -> syn::Result<Toke
             vis: &field.vis,
             ty: &field.ty,
             name,
+            former: said.former,
+            default: said.default,
         });
     }
+    check_past(parts.iter().map(|p| (p.name.as_str(), p.former.as_slice())))?;
     let types = types(input, &parts);
     let value = value_impl(&input.ident, &parts);
     let rest = conveniences(input, &parts);
@@ -143,16 +149,22 @@ fn value_impl(owned: &Ident, parts: &[Part<'_>]) -> TokenStream {
     let names: Vec<_> = parts.iter().map(|p| &p.name).collect();
     let count = parts.len() as u32;
     let first = idents.first();
+    let pasts: Vec<_> = parts
+        .iter()
+        .map(|p| past(p.ty, &p.former, p.default.as_ref()))
+        .collect();
+    let has_default = parts.iter().any(|p| p.default.is_some());
     quote! {
         const _: () = {
             use ::pelton::value::{
-                Column as __Column, ColumnBuilder as __ColumnBuilder, Cursor as __Cursor, Row as __Row, Schema as __Schema, Value as __Value,
+                Column as __Column, ColumnBuilder as __ColumnBuilder, Cursor as __Cursor, Past as __Past, Row as __Row, Schema as __Schema, Value as __Value,
             };
 
             impl __Value for #owned {
                 type Ref<'a> = #row<'a>;
                 type Column<'a> = #columns<'a>;
                 type Builder = #builder;
+                const HAS_DEFAULT: bool = #has_default #(|| <#types as __Value>::HAS_DEFAULT)*;
 
                 fn describe(name: &str, schema: &mut __Schema) {
                     schema.push(::pelton::value::record_node(name, #count));
@@ -185,6 +197,17 @@ fn value_impl(owned: &Ident, parts: &[Part<'_>]) -> TokenStream {
                     let mut schema = __Schema::new();
                     #(<#types as __Value>::describe(#names, &mut schema);)*
                     schema
+                }
+                fn past(place: u32, out: &mut Vec<__Past>) {
+                    Self::row_past(place + 1, out);
+                }
+                fn row_past(mut place: u32, out: &mut Vec<__Past>) {
+                    #(
+                        <#types as __Value>::past(place, out);
+                        #pasts
+                        place += ::pelton::value::nodes::<#types>();
+                    )*
+                    let _ = place;
                 }
                 fn row_resolve<'a>(cursor: &mut __Cursor<'a>, rows: usize) -> ::pelton::Result<#columns<'a>> {
                     Ok(#columns { #(#idents: <#types as __Value>::resolve(cursor, rows)?,)* })

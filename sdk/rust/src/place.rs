@@ -11,6 +11,7 @@ const NO_ROW: usize = usize::MAX;
 thread_local! {
     static ROW: Cell<usize> = const { Cell::new(NO_ROW) };
     static ORIGIN: RefCell<Option<Rc<Vec<u32>>>> = const { RefCell::new(None) };
+    static ABOUT: RefCell<Option<Rc<str>>> = const { RefCell::new(None) };
 }
 
 /// A function begins to work on rows, whose place in the call's batch `origin` gives.
@@ -24,10 +25,16 @@ pub(crate) fn set(row: usize) {
     ROW.set(row);
 }
 
+/// What a panic from now on is also about, such as `while it was ..`.
+pub(crate) fn about(what: Option<&Rc<str>>) {
+    ABOUT.set(what.cloned());
+}
+
 /// No function is at work.
 pub(crate) fn leave() {
     ROW.set(NO_ROW);
     ORIGIN.take();
+    ABOUT.take();
 }
 
 fn row() -> Option<usize> {
@@ -52,7 +59,10 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
         .location()
         .map_or(String::new(), |l| format!(", at {}:{}", l.file(), l.line()));
     let row = row().map_or(String::new(), |row| format!(", in row {row} of the batch"));
-    format!("{message}{place}{row}")
+    let about = ABOUT.try_with(|about| about.try_borrow().ok()?.clone());
+    let about = about.ok().flatten();
+    let about = about.map_or(String::new(), |about| format!(", {about}"));
+    format!("{message}{place}{row}{about}")
 }
 
 /// Panics are told to the host before the trap that they end in.

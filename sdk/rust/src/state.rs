@@ -7,9 +7,14 @@
 //!
 //! Needs: the host's `state` interface, [`crate::host`]. Refuses: use outside of a call, or of keyed state without a key, by a
 //! panic that names the state.
+//!
+//! A new version of a job takes over what the one before has left. It is compared before anything is begun: fields that are
+//! new and may be null, wider numbers, another order are taken over as they are; `#[record(default)]` and
+//! `#[record(renamed_from = "..")]` say more about fields; [`ValueState::migrate_from`] takes values of another type.
+//! Whatever else is different is refused, with the operator, the state and the field.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use crate::bindings::exports::pelton::job::function::StateChange;
 use crate::bindings::exports::pelton::job::graph::{State, StateKind, Ttl as WitTtl};
@@ -18,7 +23,7 @@ use crate::bindings::pelton::job::types::Slots;
 use crate::error::Result;
 use crate::metrics::{self, Counter, Declared, Gauge};
 use crate::time::Duration;
-use crate::value::{Schema, Value};
+use crate::value::{Past, Schema, Value};
 
 mod ahead;
 mod broadcast;
@@ -31,6 +36,7 @@ mod lists;
 mod map;
 mod map_cells;
 mod maps;
+mod migrate;
 mod operator;
 mod value;
 
@@ -53,10 +59,16 @@ use value::ValueCells;
 /// A state's name is what it is found by in later versions. `T` is a record, or a plain value.
 #[derive(Default)]
 pub struct States {
-    specs: Vec<Rc<Spec>>,
-    cells: Vec<Rc<dyn Cells>>,
-    call: Rc<Call>,
+    all: Rc<All>,
     metrics: Vec<Declared>,
+}
+
+/// The states of a function, in the order of declaration.
+#[derive(Default)]
+struct All {
+    specs: RefCell<Vec<Rc<Spec>>>,
+    cells: RefCell<Vec<Rc<dyn Cells>>>,
+    call: Rc<Call>,
 }
 
 impl States {
@@ -72,8 +84,8 @@ impl States {
 
     /// Declares a list for each key.
     pub fn list<T: Value>(&mut self, name: &str) -> ListState<T> {
-        let spec = self.declare(name, StateKind::Sequence, None, T::row_schema(), true);
-        ListState(self.add(|call| ListCells::new(spec, call)))
+        let spec = self.all.declare::<T>(name, StateKind::Sequence, None, true);
+        ListState(self.all.add(|call| ListCells::new(spec, call)))
     }
 
     /// Declares a map for each key.
@@ -83,14 +95,9 @@ impl States {
 
     /// Declares a map of lists for each key.
     pub fn list_map<K: Value, T: Value>(&mut self, name: &str) -> ListMapState<K, T> {
-        let spec = self.declare(
-            name,
-            StateKind::Sequence,
-            Some(K::row_schema()),
-            T::row_schema(),
-            true,
-        );
-        ListMapState(self.add(|call| list_map::ListMapCells::new(spec, call)))
+        let keys = Some(map_key::<K>());
+        let spec = self.all.declare::<T>(name, StateKind::Sequence, keys, true);
+        ListMapState(self.all.add(|call| list_map::ListMapCells::new(spec, call)))
     }
 
     /// Declares a value for each key into which others are reduced by `f`.
@@ -152,8 +159,8 @@ impl States {
     }
 
     fn operator<T: Value>(&mut self, name: &str, kind: StateKind) -> OperatorListState<T> {
-        let spec = self.declare(name, kind, None, T::row_schema(), true);
-        OperatorListState(self.add(|call| ListCells::new(spec, call)))
+        let spec = self.all.declare::<T>(name, kind, None, true);
+        OperatorListState(self.all.add(|call| ListCells::new(spec, call)))
     }
 
     fn value_cells<T: Value>(
@@ -162,53 +169,27 @@ impl States {
         kind: StateKind,
         lazy: bool,
     ) -> Rc<ValueCells<T>> {
-        let spec = self.declare(name, kind, None, T::row_schema(), lazy);
-        self.add(|call| ValueCells::new(spec, call))
+        self.all.value_cells(name, kind, lazy)
     }
 
     fn map_cells<K: Value, V: Value>(&mut self, name: &str, kind: StateKind) -> Rc<MapCells<K, V>> {
-        let spec = self.declare(name, kind, Some(K::row_schema()), V::row_schema(), true);
-        self.add(|call| MapCells::new(spec, call))
-    }
-
-    fn declare(
-        &mut self,
-        name: &str,
-        kind: StateKind,
-        map_key: Option<Schema>,
-        schema: Schema,
-        lazy: bool,
-    ) -> Rc<Spec> {
-        let spec = Rc::new(Spec {
-            number: self.specs.len() as u32,
-            is_operator: matches!(
-                kind,
-                StateKind::Broadcast | StateKind::OperatorList | StateKind::UnionList
-            ),
-            state: RefCell::new(State {
-                name: name.into(),
-                kind,
-                map_key,
-                schema,
-                lazy,
-                ttl: None,
-            }),
-        });
-        self.specs.push(Rc::clone(&spec));
-        spec
-    }
-
-    fn add<C: Cells + 'static>(&mut self, make: impl FnOnce(Rc<Call>) -> C) -> Rc<C> {
-        let cells = Rc::new(make(Rc::clone(&self.call)));
-        self.cells.push(Rc::clone(&cells) as Rc<dyn Cells>);
-        cells
+        let keys = Some(map_key::<K>());
+        let spec = self.all.declare::<V>(name, kind, keys, true);
+        self.all.add(|call| MapCells::new(spec, call))
     }
 
     pub(crate) fn specs(&self) -> Vec<State> {
-        self.specs
-            .iter()
-            .map(|s| s.state.borrow().clone())
-            .collect()
+        let specs = self.all.specs.borrow();
+        let mut states: Vec<State> = specs.iter().map(|s| s.state.borrow().clone()).collect();
+        for at in 0..states.len() {
+            // Former values are gone when those that they become are.
+            let of = states.get(at).and_then(|s| s.restores.clone());
+            let ttl = of.and_then(|of| Some(states.iter().find(|s| s.name == of)?.ttl));
+            if let (Some(ttl), Some(state)) = (ttl, states.get_mut(at)) {
+                state.ttl = ttl;
+            }
+        }
+        states
     }
 
     pub(crate) fn register_metrics(&mut self) {
@@ -218,12 +199,13 @@ impl States {
     /// A call begins, of so many keys; takes the values that are shipped with it. Errors: another number of states than
     /// those that are, or columns that don't fit.
     pub(crate) fn load(&self, keys: usize, on_timers: bool, states: Vec<Slots>) -> Result<()> {
-        self.call.key.set(0);
-        self.call.keys.set(keys);
-        self.call.bytes.set(0);
-        self.call.on_timers.set(on_timers);
+        let call = &self.all.call;
+        call.key.set(0);
+        call.keys.set(keys);
+        call.bytes.set(0);
+        call.on_timers.set(on_timers);
         let mut states = states.into_iter();
-        for cells in &self.cells {
+        for cells in self.all.cells.borrow().iter() {
             if !cells.is_shipped() {
                 cells.begin();
                 continue;
@@ -241,22 +223,82 @@ impl States {
 
     #[inline(always)]
     pub(crate) fn at(&self, key: usize) {
-        self.call.key.set(key);
+        self.all.call.key.set(key);
     }
 
     /// About how many bytes the call's changes take, beyond those of values that were shipped.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> usize {
-        self.call.bytes.get()
+        self.all.call.bytes.get()
     }
 
     /// What the call has changed.
     pub(crate) fn changes(&self) -> Vec<StateChange> {
-        self.cells
-            .iter()
-            .filter_map(|cells| cells.changes())
-            .collect()
+        let cells = self.all.cells.borrow();
+        cells.iter().filter_map(|cells| cells.changes()).collect()
     }
+}
+
+impl All {
+    fn value_cells<T: Value>(
+        self: &Rc<Self>,
+        name: &str,
+        kind: StateKind,
+        lazy: bool,
+    ) -> Rc<ValueCells<T>> {
+        let spec = self.declare::<T>(name, kind, None, lazy);
+        self.add(|call| ValueCells::new(spec, call))
+    }
+
+    fn declare<T: Value>(
+        self: &Rc<Self>,
+        name: &str,
+        kind: StateKind,
+        map_key: Option<Schema>,
+        lazy: bool,
+    ) -> Rc<Spec> {
+        let mut past: Vec<Past> = Vec::new();
+        T::row_past(0, &mut past);
+        let mut specs = self.specs.borrow_mut();
+        let spec = Rc::new(Spec {
+            number: specs.len() as u32,
+            is_operator: matches!(
+                kind,
+                StateKind::Broadcast | StateKind::OperatorList | StateKind::UnionList
+            ),
+            state: RefCell::new(State {
+                name: name.into(),
+                kind,
+                map_key,
+                schema: T::row_schema(),
+                lazy,
+                ttl: None,
+                past,
+                restores: None,
+            }),
+            among: Rc::downgrade(self),
+        });
+        specs.push(Rc::clone(&spec));
+        spec
+    }
+
+    fn add<C: Cells + 'static>(&self, make: impl FnOnce(Rc<Call>) -> C) -> Rc<C> {
+        let cells = Rc::new(make(Rc::clone(&self.call)));
+        self.cells
+            .borrow_mut()
+            .push(Rc::clone(&cells) as Rc<dyn Cells>);
+        cells
+    }
+}
+
+fn map_key<K: Value>() -> Schema {
+    const {
+        assert!(
+            !K::HAS_DEFAULT,
+            "map keys cannot change: no field of them has a default"
+        );
+    }
+    K::row_schema()
 }
 
 fn another_number() -> crate::Error {
@@ -322,6 +364,7 @@ struct Spec {
     /// Of the task, not of a key.
     is_operator: bool,
     state: RefCell<State>,
+    among: Weak<All>,
 }
 
 impl Spec {

@@ -310,6 +310,22 @@ impl<I: Record, O: Record> Harness<I, O> {
         one_of(&columns)
     }
 
+    /// Puts a value under a key in a state, as if it had been there before; values of a former type of the state `visits`
+    /// (see [`ValueState::migrate_from`](crate::ValueState::migrate_from)) stand in `visits@former`. Panics where there is
+    /// no such state.
+    pub fn set_state<T: Value, K: Key>(&mut self, name: &str, key: &K, value: T) {
+        let mut builder = T::Builder::default();
+        T::push(&mut builder, value.lend());
+        let mut columns = Vec::new();
+        T::row_finish(&mut builder, &mut columns);
+        let stage = self.keyed().find(|k| k.store(name).is_some());
+        let Some((stage, store)) = stage.and_then(|k| Some((k, k.store(name)?))) else {
+            panic!("there is no state '{name}'");
+        };
+        let key = stage.key_of(&key_columns(key));
+        store.borrow_mut().put(name, &key, columns);
+    }
+
     /// The values of a list under a key; of a list of the operator, under `()`.
     #[must_use]
     pub fn list_state<T: Value, K: Key>(&self, name: &str, key: &K) -> Vec<T> {

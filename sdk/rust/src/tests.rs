@@ -10,6 +10,8 @@ mod connected;
 mod general_windows;
 mod interval;
 mod keyed;
+mod migration;
+mod own_times;
 mod records;
 mod rolling;
 mod segments;

@@ -15,6 +15,7 @@ mod list;
 mod option;
 mod pair;
 
+pub use crate::bindings::exports::pelton::job::graph::Past;
 pub use crate::bindings::pelton::job::types::Column;
 pub use crate::column::{Cursor, Row};
 pub use list::{Item, ListBuilder, ListColumn, ListIter, ListRef};
@@ -34,6 +35,8 @@ pub trait Value: Sized + 'static {
     type Builder: ColumnBuilder;
     /// Whether it can be null.
     const NULLABLE: bool = false;
+    /// Whether a field of it has a default for values of former versions.
+    const HAS_DEFAULT: bool = false;
 
     /// Appends its nodes to a schema.
     fn describe(name: &str, schema: &mut Schema);
@@ -55,6 +58,14 @@ pub trait Value: Sized + 'static {
         let mut schema = Vec::new();
         Self::describe("value", &mut schema);
         schema
+    }
+    /// Appends what its fields were in former versions of the job; `place` is that of its first node in the schema.
+    fn past(place: u32, out: &mut Vec<Past>) {
+        let _ = (place, out);
+    }
+    /// As `past`, in the schema of rows of it.
+    fn row_past(place: u32, out: &mut Vec<Past>) {
+        Self::past(place, out);
     }
     /// Finds the columns of rows of it.
     fn row_resolve<'a>(cursor: &mut Cursor<'a>, rows: usize) -> Result<Self::Column<'a>> {
@@ -457,6 +468,40 @@ pub fn record_column() -> Column {
         offsets: None,
         values: None,
     }
+}
+
+/// How many nodes of a schema a value has.
+#[doc(hidden)]
+#[must_use]
+pub fn nodes<T: Value>() -> u32 {
+    let mut schema = Schema::new();
+    T::describe("", &mut schema);
+    schema.len() as u32
+}
+
+#[doc(hidden)]
+pub fn field_past<T: Value>(place: u32, names: &[&str], default: Option<T>, out: &mut Vec<Past>) {
+    let encoded = |value: T| {
+        let mut bytes = Vec::new();
+        T::encode(value.lend(), &mut bytes);
+        bytes
+    };
+    out.push(Past {
+        field: place,
+        names: names.iter().map(|n| (*n).to_owned()).collect(),
+        default: default.map(encoded),
+        tag: false,
+    });
+}
+
+#[doc(hidden)]
+pub fn tag_past(place: u32, out: &mut Vec<Past>) {
+    out.push(Past {
+        field: place,
+        names: Vec::new(),
+        default: None,
+        tag: true,
+    });
 }
 
 #[doc(hidden)]

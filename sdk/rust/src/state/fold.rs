@@ -29,6 +29,14 @@ impl<T: Value> ReducingState<T> {
         }
     }
 
+    /// Takes over values of another type that a former version of the job has left; as for
+    /// [`ValueState`](super::ValueState::migrate_from).
+    #[must_use]
+    pub fn migrate_from<Old: Value>(self, f: impl Fn(Old) -> T + 'static) -> Self {
+        self.cells.migrate_from(f);
+        self
+    }
+
     /// When values are gone by themselves.
     #[must_use]
     pub fn with_ttl(self, ttl: Ttl) -> Self {
@@ -121,6 +129,14 @@ impl<In: 'static, Acc: Value, Out: 'static> AggregatingState<In, Acc, Out> {
             cells,
             fold: Rc::new(fold),
         }
+    }
+
+    /// Takes over accumulators of another type that a former version of the job has left; as for
+    /// [`ValueState`](super::ValueState::migrate_from).
+    #[must_use]
+    pub fn migrate_from<Old: Value>(self, f: impl Fn(Old) -> Acc + 'static) -> Self {
+        self.cells.migrate_from(f);
+        self
     }
 
     /// When accumulators are gone by themselves.

@@ -1,10 +1,11 @@
 //! A value for each key: shipped with the batch, or fetched for the keys to come when it is first asked for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::ahead::Ahead;
 use super::fetched::{KEPT_BYTES, slots};
+use super::migrate::Former;
 use super::{Call, Cells, Spec, Ttl, bytes_of};
 use crate::bindings::exports::pelton::job::function::StateChange;
 use crate::bindings::pelton::job::types::Slots;
@@ -31,6 +32,19 @@ impl<T: Value> ValueState<T> {
     #[must_use]
     pub fn with_ttl(self, ttl: Ttl) -> Self {
         self.0.spec.set_ttl(ttl);
+        self
+    }
+
+    /// Takes over values of another type that a former version of the job has left under this name, such as
+    /// `states.value::<Visits>("visits").migrate_from(|n: u64| Visits { n, last: None })`. `f` is called for a key when the
+    /// function first looks at its value; until then it stays as it was, in checkpoints and savepoints, too. The function
+    /// and the type must stay until a savepoint shows that nothing is left in the state `visits@former`.
+    ///
+    /// It may be said once for each former type. What a checkpoint has goes to the type that it is of; if it is of none
+    /// of them, to the first that it fits, the state's own before others. A value counts as written when it is made.
+    #[must_use]
+    pub fn migrate_from<Old: Value>(self, f: impl Fn(Old) -> T + 'static) -> Self {
+        self.0.migrate_from(f);
         self
     }
 
@@ -70,6 +84,9 @@ pub(super) struct ValueCells<T: Value> {
     call: Rc<Call>,
     lazy: bool,
     of: RefCell<Values<T>>,
+    /// Where values of former types are.
+    former: RefCell<Vec<Box<dyn Former<T>>>>,
+    has_former: Cell<bool>,
 }
 
 /// The values of a call's keys: as the host has them, and those that were set since.
@@ -210,6 +227,39 @@ impl<T: Value> ValueCells<T> {
             call,
             lazy,
             of: RefCell::default(),
+            former: RefCell::default(),
+            has_former: Cell::new(false),
+        }
+    }
+
+    pub(super) fn add_former(&self, former: Box<dyn Former<T>>) {
+        self.former.borrow_mut().push(former);
+        self.has_former.set(true);
+    }
+
+    /// Whether the host has no value of the key, and the call has done nothing to it.
+    fn is_missing(&self, key: usize) -> bool {
+        let values = self.of.borrow();
+        let untouched = values.marks.get(key) == Some(&UNCHANGED);
+        untouched && values.with(key, self.lazy, |v| v.is_none())
+    }
+
+    /// A key without a value gets one, if it has one of a former type.
+    #[inline(never)]
+    fn migrate(&self, key: usize) {
+        if self.is_missing(key) {
+            let made = self.former.borrow().iter().find_map(|f| f.take());
+            if let Some(value) = made {
+                self.put(key, value);
+            }
+        }
+    }
+
+    /// What a key without a value has of a former type is gone.
+    #[inline(never)]
+    fn forget_former(&self, key: usize) {
+        if self.is_missing(key) {
+            self.former.borrow().iter().for_each(|f| f.forget());
         }
     }
 
@@ -219,12 +269,23 @@ impl<T: Value> ValueCells<T> {
         if self.lazy {
             self.fetch(key);
         }
+        if self.has_former.get() {
+            self.migrate(key);
+        }
         self.of.borrow().with(key, self.lazy, f)
     }
 
     #[inline]
     pub(super) fn set(&self, value: T) {
         let key = self.key();
+        if self.has_former.get() {
+            self.forget_former(key);
+        }
+        self.put(key, value);
+    }
+
+    #[inline]
+    fn put(&self, key: usize, value: T) {
         let mut values = self.of.borrow_mut();
         if self.lazy || std::mem::needs_drop::<T>() {
             let bytes = bytes_of::<T>(value.lend(), &mut values.scratch);
@@ -247,6 +308,9 @@ impl<T: Value> ValueCells<T> {
 
     pub(super) fn clear(&self) {
         let key = self.key();
+        if self.has_former.get() {
+            self.forget_former(key);
+        }
         if let Some(mark) = self.of.borrow_mut().marks.get_mut(key) {
             *mark = CLEARED;
         }

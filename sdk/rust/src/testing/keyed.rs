@@ -137,6 +137,7 @@ impl KeyedStage {
         }
         let times: Vec<i64> = due.iter().map(|t| t.1).collect();
         let timers = TimerBatch {
+            ordinals: to_bytes(0..keys.len() as u32),
             keys: self.key_slots(&keys),
             times: to_bytes(times.iter().copied()),
             processing_time,

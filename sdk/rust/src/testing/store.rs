@@ -115,6 +115,14 @@ impl Store {
         self.held(key, self.number(name)?)?.value.as_ref()
     }
 
+    /// Puts a value of a state under a key.
+    pub(super) fn put(&mut self, name: &str, key: &[u8], value: Row) {
+        let held = self.number(name).and_then(|n| self.held_mut(key, n));
+        if let Some(held) = held {
+            held.value = Some(value);
+        }
+    }
+
     /// The values of a list under a key, or of an operator's list.
     pub(super) fn list(&self, name: &str, key: &[u8]) -> Vec<Row> {
         let held = self.number(name).and_then(|number| {

@@ -304,6 +304,7 @@ fn due_timers_are_fired_with_the_state_of_their_keys() {
     let segment = instance.prepare(&[0], 0, &Payment::schema()).unwrap();
     let mut timers = keyed_batch(&[], &[4, 5], &[], &[Some(10), None]);
     let due = TimerBatch {
+        ordinals: to_bytes([0u32, 1]),
         keys: timers.keys.clone(),
         times: to_bytes([100i64, 200]),
         processing_time: false,

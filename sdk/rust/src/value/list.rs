@@ -6,7 +6,7 @@ use crate::bindings::pelton::job::types::{Column, DataType};
 use crate::column::{Cursor, Offsets, Row};
 use crate::error::Result;
 use crate::time::{Date, Decimal, Timestamp};
-use crate::value::{ColumnBuilder, OffsetsBuilder, Schema, Value, node};
+use crate::value::{ColumnBuilder, OffsetsBuilder, Past, Schema, Value, node};
 
 /// Values that a list can hold: all but `u8`, since `Vec<u8>` is bytes.
 pub trait Item: Value {}
@@ -236,6 +236,7 @@ impl<T: Item> Value for Vec<T> {
     type Ref<'a> = ListRef<'a, T>;
     type Column<'a> = ListColumn<'a, T>;
     type Builder = ListBuilder<T>;
+    const HAS_DEFAULT: bool = T::HAS_DEFAULT;
 
     fn describe(name: &str, schema: &mut Schema) {
         schema.push(node(name, DataType::Sequence));
@@ -270,6 +271,9 @@ impl<T: Item> Value for Vec<T> {
     #[inline(always)]
     fn push(builder: &mut Self::Builder, value: Self::Ref<'_>) {
         builder.push(value);
+    }
+    fn past(place: u32, out: &mut Vec<Past>) {
+        T::past(place + 1, out);
     }
     fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&(value.len() as u32).to_be_bytes());

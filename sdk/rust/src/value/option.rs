@@ -3,7 +3,7 @@
 use crate::bindings::pelton::job::types::Column;
 use crate::column::{Bits, Cursor, Row};
 use crate::error::Result;
-use crate::value::{BitsBuilder, ColumnBuilder, Schema, Value};
+use crate::value::{BitsBuilder, ColumnBuilder, Past, Schema, Value};
 
 /// A column whose rows may be null.
 pub struct OptionColumn<'a, T: Value> {
@@ -102,6 +102,7 @@ impl<T: Value> Value for Option<T> {
     type Column<'a> = OptionColumn<'a, T>;
     type Builder = OptionBuilder<T>;
     const NULLABLE: bool = true;
+    const HAS_DEFAULT: bool = T::HAS_DEFAULT;
 
     fn describe(name: &str, schema: &mut Schema) {
         const { assert!(!T::NULLABLE, "an Option of an Option has no column type") };
@@ -137,6 +138,9 @@ impl<T: Value> Value for Option<T> {
     #[inline(always)]
     fn push(builder: &mut Self::Builder, value: Self::Ref<'_>) {
         builder.push(value);
+    }
+    fn past(place: u32, out: &mut Vec<Past>) {
+        T::past(place, out);
     }
     fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>) {
         out.push(u8::from(value.is_some()));

@@ -3,7 +3,7 @@
 use crate::bindings::pelton::job::types::Column;
 use crate::column::{Cursor, Row};
 use crate::error::Result;
-use crate::value::{ColumnBuilder, Item, Schema, Value, record_column, record_node};
+use crate::value::{ColumnBuilder, Item, Past, Schema, Value, nodes, record_column, record_node};
 
 macro_rules! tuple {
     ($builder:ident, $count:literal: $($part:ident $n:tt $name:literal),*) => {
@@ -45,6 +45,7 @@ macro_rules! tuple {
             type Ref<'a> = ($($part::Ref<'a>,)*);
             type Column<'a> = ($($part::Column<'a>,)*);
             type Builder = $builder<$($part),*>;
+            const HAS_DEFAULT: bool = false $(|| $part::HAS_DEFAULT)*;
 
             fn describe(name: &str, schema: &mut Schema) {
                 schema.push(record_node(name, $count));
@@ -72,6 +73,16 @@ macro_rules! tuple {
             }
             fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>) {
                 $($part::encode(value.$n, out);)*
+            }
+            fn past(place: u32, out: &mut Vec<Past>) {
+                Self::row_past(place + 1, out);
+            }
+            fn row_past(mut place: u32, out: &mut Vec<Past>) {
+                $(
+                    $part::past(place, out);
+                    place += nodes::<$part>();
+                )*
+                let _ = place;
             }
             fn row_schema() -> Schema {
                 let mut schema = Schema::new();

@@ -10,7 +10,9 @@ use crate::column::Cursor;
 use crate::error::Result;
 use crate::record::{Emit, Record};
 use crate::time::Timestamp;
-use crate::value::{Column, ColumnBuilder, Item, Row, Schema, Value, record_column, record_node};
+use crate::value::{
+    Column, ColumnBuilder, Item, Past, Row, Schema, Value, nodes, record_column, record_node,
+};
 
 /// A record with type parameters: the owned form, the borrowed form, columns, and columns under construction.
 macro_rules! generic_record {
@@ -79,6 +81,8 @@ macro_rules! generic_record {
             type Ref<'a> = $row<'a, $($p),*>;
             type Column<'a> = $columns<'a, $($p),*>;
             type Builder = $builder<$($p),*>;
+            const HAS_DEFAULT: bool =
+                <$first_type as Value>::HAS_DEFAULT $(|| <$type as Value>::HAS_DEFAULT)*;
 
             fn describe(name: &str, schema: &mut Schema) {
                 schema.push(record_node(name, $count));
@@ -118,6 +122,18 @@ macro_rules! generic_record {
             fn encode(value: Self::Ref<'_>, out: &mut Vec<u8>) {
                 <$first_type as Value>::encode(value.$first, out);
                 $(<$type as Value>::encode(value.$field, out);)*
+            }
+            fn past(place: u32, out: &mut Vec<Past>) {
+                Self::row_past(place + 1, out);
+            }
+            fn row_past(mut place: u32, out: &mut Vec<Past>) {
+                <$first_type as Value>::past(place, out);
+                place += nodes::<$first_type>();
+                $(
+                    <$type as Value>::past(place, out);
+                    place += nodes::<$type>();
+                )*
+                let _ = place;
             }
             fn row_schema() -> Schema {
                 let mut schema = Schema::new();
