@@ -50,7 +50,7 @@ fn side(bids: &Stream<Bid, BidderPrice>, parity: u64) -> KeyedStream<Side, Side,
 /// Each bid of one half with those of the other that are at most ten minutes older or newer.
 pub(crate) fn interval(bids: Stream<Bid>) -> Stream<Met> {
     let bids = bids
-        .assign_timestamps_by(bounded(seconds(1)), Bid::DATE_TIME)
+        .assign_timestamps_by(bounded(seconds(1)).every_batch(), Bid::DATE_TIME)
         .view::<BidderPrice>();
     let (left, right) = (side(&bids, 0), side(&bids, 1));
     left.interval_join(right, minutes(-10), minutes(10)).map(

@@ -88,7 +88,7 @@ impl Aggregate for Count {
 
 /// Bids per auction in windows of ten seconds, by an accumulator of our own.
 pub(crate) fn window(bids: Stream<Bid>) -> Stream<Counted> {
-    bids.assign_timestamps_by(bounded(seconds(4)), Bid::DATE_TIME)
+    bids.assign_timestamps_by(bounded(seconds(4)).every_batch(), Bid::DATE_TIME)
         .view::<AuctionId>()
         .map("auction", |bid| AuctionId {
             auction: bid.auction,

@@ -114,7 +114,7 @@ pub(crate) fn aggregate(bids: Stream<Bid>) -> Stream<Held> {
 }
 
 fn timed(bids: Stream<Bid>) -> Stream<Bid, Few> {
-    bids.assign_timestamps_by(bounded(seconds(4)), Bid::DATE_TIME)
+    bids.assign_timestamps_by(bounded(seconds(4)).every_batch(), Bid::DATE_TIME)
         .view()
 }
 

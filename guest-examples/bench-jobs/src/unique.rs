@@ -29,7 +29,7 @@ pub(crate) struct Unique {
 
 /// Visits of one site by at most so many users.
 fn visits(bids: Stream<Bid>, users: u64) -> KeyedStream<Visit, Visit, i64> {
-    bids.assign_timestamps_by(bounded(seconds(1)), Bid::DATE_TIME)
+    bids.assign_timestamps_by(bounded(seconds(1)).every_batch(), Bid::DATE_TIME)
         .view::<BidderPrice>()
         .map("visit", move |bid| {
             let seed = bid.bidder as u64

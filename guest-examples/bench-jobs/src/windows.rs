@@ -22,7 +22,7 @@ pub(crate) struct Counted {
 }
 
 fn spread(bids: Stream<Bid>) -> KeyedStream<Spread, Spread, i64> {
-    bids.assign_timestamps_by(bounded(seconds(1)), Bid::DATE_TIME)
+    bids.assign_timestamps_by(bounded(seconds(1)).every_batch(), Bid::DATE_TIME)
         .view::<BidderPrice>()
         .map("spread", |bid| Spread {
             key: ((bid.bidder ^ bid.price.rotate_left(20)) as u64 % 100_003 % 100_000) as i64,

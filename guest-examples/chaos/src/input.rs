@@ -41,7 +41,7 @@ pub(crate) fn rows(
         .option("rate", (rate / sparse).max(1));
     let bids = job.source::<Bid>(name, bids).uid(name);
     let rows = bids
-        .assign_timestamps_by(bounded(millis(100)), Bid::DATE_TIME)
+        .assign_timestamps_by(bounded(millis(100)).every_batch(), Bid::DATE_TIME)
         .map("row", |bid: BidRef<'_>| Row {
             key: mixed(bid.bidder, bid.price).rem_euclid(KEYS),
             price: bid.price,

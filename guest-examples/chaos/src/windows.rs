@@ -78,7 +78,7 @@ pub(crate) fn sums(job: &mut Job, params: &Params) -> Result<Stream<Total>> {
     let sums = job
         .source::<Line>("lines", lines)
         .uid("lines")
-        .assign_timestamps_by(bounded(seconds(1)), Line::TIME)
+        .assign_timestamps_by(bounded(seconds(1)).every_batch(), Line::TIME)
         .filter("work", move |line| is_worked_on(line.value, work))
         .key_by(Line::KEY)
         .window(sliding(seconds(8), seconds(4)))

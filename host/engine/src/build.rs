@@ -30,9 +30,13 @@ use crate::operators::window;
 use crate::shuffle::partition::Partitioner;
 use crate::shuffle::{Receiver, Sender};
 use crate::snapshot::{RestoreFrom, SnapshotStore};
-use crate::splits::{Alignment, Splits};
+use crate::splits::{Alignment, Said, Splits};
 use crate::state::StateBackend;
 use crate::task::{Durable, Gate, Head, Task};
+
+mod fuse;
+
+pub use fuse::fuse;
 
 /// What a job's tasks share.
 pub struct JobParts<'a> {
@@ -87,45 +91,6 @@ pub fn needs_functions(graph: &JobGraph, spec: &TaskSpec) -> bool {
         })
 }
 
-/// The runs of operators that become one node each, in the order of the chain: chained functions without state are
-/// fused where each is the only reader of the one above, up to one that generates watermarks.
-#[must_use]
-pub fn fuse(graph: &JobGraph, operators: &[OperatorId]) -> Vec<Vec<OperatorId>> {
-    let is_transform = |id: OperatorId| {
-        graph
-            .operator(id)
-            .is_some_and(|op| matches!(op.body, Body::Transform(_)))
-    };
-    let goes_on = |id: OperatorId| {
-        graph
-            .operator(id)
-            .is_some_and(|op| matches!(&op.body, Body::Transform(t) if !t.watermarks))
-    };
-    let mut runs: Vec<Vec<OperatorId>> = Vec::new();
-    for id in operators {
-        let above = graph.edges_into(*id).next();
-        let only_reader = above.is_some_and(|e| {
-            e.source.1 == 0
-                && graph
-                    .edges_from(e.source.0)
-                    .filter(|o| o.source.1 == 0)
-                    .count()
-                    == 1
-        });
-        let run = above
-            .filter(|_| only_reader && is_transform(*id))
-            .and_then(|e| {
-                runs.iter_mut()
-                    .find(|r| r.last() == Some(&e.source.0) && goes_on(e.source.0))
-            });
-        match run {
-            Some(run) => run.push(*id),
-            None => runs.push(vec![*id]),
-        }
-    }
-    runs
-}
-
 /// Makes a task. Errors: a plan that does not fit its graph (a bug), a connector that refuses.
 pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Result<Task> {
     let runs = fuse(job.graph, &spec.operators);
@@ -134,6 +99,7 @@ pub fn task(job: &JobParts<'_>, spec: &TaskSpec, mut parts: TaskParts<'_>) -> Re
         spec,
         runs: &runs,
         splits: RefCell::default(),
+        said: RefCell::default(),
     };
     let mut nodes = Vec::new();
     let mut heads = Vec::new();
@@ -255,6 +221,8 @@ struct Builder<'a> {
     runs: &'a [Vec<OperatorId>],
     /// Those of the sources of the chain, and for operators that make watermarks without a source above, one of their own.
     splits: RefCell<BTreeMap<OperatorId, Arc<Splits>>>,
+    /// What generators say, by the operator that calls them.
+    said: RefCell<BTreeMap<OperatorId, Arc<Said>>>,
 }
 
 impl Builder<'_> {
@@ -372,14 +340,23 @@ impl Builder<'_> {
                 )?))
             }
             Body::Timestamps(t) => {
+                let above = self.job.graph.edges_into(first).next();
+                let said = above.and_then(|e| self.said.borrow().get(&e.source.0).cloned());
                 let operator = TimestampsOperator::new(
                     t,
                     self.input(first, 0)?,
                     self.output(first)?,
-                    self.splits_above(first),
+                    match &said {
+                        Some(said) => Arc::clone(said.splits()),
+                        None => self.splits_above(first),
+                    },
                     &self.job.alignment,
                     self.job.batch,
                 )?;
+                let operator = match said {
+                    Some(said) => operator.told_by(said),
+                    None => operator,
+                };
                 // Set once: counters belong to one task.
                 let _ = metrics.splits.set(operator.watch());
                 Some(Box::new(operator))
@@ -391,11 +368,13 @@ impl Builder<'_> {
             )?)),
             Body::Transform(_) => {
                 let members = self.members(run, parts)?;
-                Some(Box::new(TransformOperator::new(
-                    members,
-                    self.input(first, 0)?,
-                    self.output(last)?,
-                )?))
+                let generates = members.last().is_some_and(|m| m.spec.watermarks);
+                let operator =
+                    TransformOperator::new(members, self.input(first, 0)?, self.output(last)?)?;
+                Some(Box::new(match generates {
+                    true => operator.noted_in(self.said_at(first, last)),
+                    false => operator,
+                }))
             }
             Body::Process(p) => {
                 let inputs = (0..p.inputs.len())
@@ -440,6 +419,13 @@ impl Builder<'_> {
     fn splits_of(&self, id: OperatorId, names: Vec<String>) -> Arc<Splits> {
         let mut all = self.splits.borrow_mut();
         Arc::clone(all.entry(id).or_insert_with(|| Splits::new(names)))
+    }
+
+    /// What the generators of a run say: the last of its functions calls them.
+    fn said_at(&self, first: OperatorId, last: OperatorId) -> Arc<Said> {
+        let said = Said::new(self.splits_above(first));
+        self.said.borrow_mut().insert(last, Arc::clone(&said));
+        said
     }
 
     /// Where the readers of a source stood at the checkpoint that the job goes on from, if it had the source.

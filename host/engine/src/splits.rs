@@ -128,6 +128,90 @@ impl Splits {
     }
 }
 
+/// What the job's own generators have said of each split: between the function that calls them and the operator below it
+/// that passes their watermarks on, both of one task.
+#[derive(Debug)]
+pub struct Said {
+    splits: Arc<Splits>,
+    marks: Vec<AtomicI64>,
+    /// The generator has said that the split is idle.
+    idle: Vec<AtomicBool>,
+    /// The operator below has found it without rows for too long.
+    silent: Vec<AtomicBool>,
+}
+
+impl Said {
+    /// Nothing said of any split.
+    #[must_use]
+    pub fn new(splits: Arc<Splits>) -> Arc<Self> {
+        let flags = || splits.names.iter().map(|_| AtomicBool::new(false));
+        Arc::new(Self {
+            marks: splits
+                .names
+                .iter()
+                .map(|_| AtomicI64::new(i64::MIN))
+                .collect(),
+            idle: flags().collect(),
+            silent: flags().collect(),
+            splits,
+        })
+    }
+
+    /// The splits.
+    #[must_use]
+    pub fn splits(&self) -> &Arc<Splits> {
+        &self.splits
+    }
+
+    /// The greatest watermark of a split's generator.
+    #[must_use]
+    pub fn mark(&self, split: usize) -> Watermark {
+        let mark = self.marks.get(split).map(|m| m.load(RELAXED));
+        mark.map_or(Watermark::MIN, Watermark)
+    }
+
+    /// A split's generator has said a watermark.
+    pub fn set_mark(&self, split: usize, watermark: Watermark) {
+        if let Some(mark) = self.marks.get(split) {
+            mark.store(watermark.0, RELAXED);
+        }
+    }
+
+    /// Whether a split's generator has said that it is idle.
+    #[must_use]
+    pub fn is_idle(&self, split: usize) -> bool {
+        self.idle.get(split).is_some_and(|f| f.load(RELAXED))
+    }
+
+    /// A split's generator says that it is idle, or no longer.
+    pub fn set_idle(&self, split: usize, idle: bool) {
+        if let Some(flag) = self.idle.get(split) {
+            flag.store(idle, RELAXED);
+        }
+    }
+
+    /// A split is without rows for too long, or no longer.
+    pub fn set_silent(&self, split: usize, silent: bool) {
+        if let Some(flag) = self.silent.get(split) {
+            flag.store(silent, RELAXED);
+        }
+    }
+
+    fn holds(&self, split: usize, at_hand: Option<usize>) -> bool {
+        let silent = self.silent.get(split).is_some_and(|f| f.load(RELAXED));
+        let ended = self.splits.has_ended(split) && at_hand != Some(split);
+        !ended && !silent && !self.is_idle(split)
+    }
+
+    /// The least of the splits that are neither idle nor ended; none where there is no such split. One that has ended
+    /// counts as long as its last rows are at hand.
+    #[must_use]
+    pub fn least(&self, at_hand: Option<usize>) -> Option<Watermark> {
+        let holding = (0..self.marks.len()).filter(|s| self.holds(*s, at_hand));
+        holding.map(|s| self.mark(s)).min()
+    }
+}
+
 /// How a split stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

@@ -37,7 +37,9 @@ struct Channel {
 
 /// Merges the watermarks of the channels of one input: the least of those that are active and not behind what was
 /// already emitted. A channel that comes back from idleness counts again once it has caught up. When the channel that
-/// held the last emitted watermark becomes idle as the last active one, the greatest watermark of all is emitted.
+/// held the last emitted watermark becomes idle as the last active one, the greatest watermark of all is emitted. A
+/// channel that has ended is active with the greatest watermark that there is: where all others are idle, the input is
+/// at its end, and what they still bring is late.
 #[derive(Clone, Debug)]
 pub struct Merge {
     channels: Vec<Channel>,
@@ -110,32 +112,17 @@ impl Merge {
         }
     }
 
-    /// A channel has ended: it holds nobody back. Once all have, the watermark is at its end.
+    /// A channel has ended: it is active, and has said the greatest watermark.
     pub fn end(&mut self, channel: usize) -> Merged {
-        let emitted = self.emitted;
         let Some(c) = self.channels.get_mut(channel) else {
             return Merged::default();
         };
-        if c.ended {
-            return Merged::default();
+        c.watermark = Watermark::MAX;
+        (c.ended, c.idle, c.aligned) = (true, false, true);
+        Merged {
+            watermark: self.advance(),
+            idle: std::mem::take(&mut self.idle).then_some(false),
         }
-        let held_last = !c.idle && c.watermark == emitted;
-        let last = c.watermark;
-        (c.ended, c.idle, c.aligned) = (true, false, false);
-        if self.channels.iter().all(|c| c.ended) {
-            self.emitted = Watermark::MAX;
-            return Merged {
-                watermark: (emitted < Watermark::MAX).then_some(Watermark::MAX),
-                idle: std::mem::take(&mut self.idle).then_some(false),
-            };
-        }
-        if self.channels.iter().any(|c| !c.idle && !c.ended) {
-            return Merged {
-                watermark: self.advance(),
-                idle: None,
-            };
-        }
-        self.all_idle(held_last, last)
     }
 
     /// A channel becomes idle or active.
@@ -158,25 +145,17 @@ impl Merge {
         }
         c.aligned = false;
         let held_last = c.watermark == emitted;
-        if self.channels.iter().any(|c| !c.idle && !c.ended) {
+        if self.channels.iter().any(|c| !c.idle) {
             return Merged {
                 watermark: self.advance(),
                 idle: None,
             };
         }
-        self.all_idle(held_last, Watermark::MIN)
-    }
-
-    /// The last active channel is gone: if it held the watermark, the greatest of all is emitted, `own` among them.
-    fn all_idle(&mut self, held_last: bool, own: Watermark) -> Merged {
-        let left = self.channels.iter().filter(|c| !c.ended);
-        let greatest = left.map(|c| c.watermark).max().unwrap_or(own).max(own);
-        let rises = held_last && greatest > self.emitted;
-        if rises {
-            self.emitted = greatest;
-        }
+        let greatest = self.channels.iter().map(|c| c.watermark).max();
+        let greatest = greatest.filter(|g| held_last && *g > self.emitted);
+        self.emitted = greatest.unwrap_or(self.emitted);
         Merged {
-            watermark: rises.then_some(greatest),
+            watermark: greatest,
             idle: (!std::mem::replace(&mut self.idle, true)).then_some(true),
         }
     }
@@ -267,28 +246,38 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_channel_lets_no_row_of_the_others_be_late() {
+    fn an_ended_channel_stands_at_the_end_of_time_and_is_never_idle() {
         let mut m = Merge::new(3);
         m.end(0);
+        assert_eq!(m.idle(0, true), Merged::default(), "it has ended");
         m.watermark(1, Watermark(10));
         m.watermark(2, Watermark(4));
         m.idle(2, true);
         assert_eq!(m.current(), Watermark(10));
-        assert_eq!(m.idle(1, true).idle, Some(true));
-        assert_eq!(m.idle(2, false).idle, Some(false));
+        let end = Merged {
+            watermark: Some(Watermark::MAX),
+            idle: None,
+        };
+        assert_eq!(m.idle(1, true), end, "no active one holds it back");
+        assert_eq!(m.idle(2, false), Merged::default());
         assert_eq!(
-            m.watermark(2, Watermark(7)).watermark,
+            m.watermark(2, Watermark(12)).watermark,
             None,
-            "it has yet to catch up"
+            "what an idle one still brings is late"
         );
-        assert_eq!(m.watermark(2, Watermark(12)).watermark, wm(12));
-        assert_eq!(m.end(2).idle, Some(true), "only an idle one is left");
-        assert_eq!(
-            m.end(1),
-            Merged {
-                watermark: Some(Watermark::MAX),
-                idle: Some(false)
-            }
-        );
+    }
+
+    #[test]
+    fn an_input_that_was_idle_is_active_at_the_end_of_a_channel() {
+        let mut m = Merge::new(2);
+        m.watermark(0, Watermark(5));
+        m.idle(0, true);
+        assert_eq!(m.idle(1, true).idle, Some(true));
+        let end = Merged {
+            watermark: Some(Watermark::MAX),
+            idle: Some(false),
+        };
+        assert_eq!(m.end(1), end);
+        assert_eq!(m.end(0), Merged::default());
     }
 }

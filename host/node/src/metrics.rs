@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pelton_model::{Error, ErrorCode, Result};
 
-use crate::local::Progress;
+use crate::local::{Explanation, Holder, Progress};
 use crate::process;
 
 /// The endpoint of one run; it lives as long as the process.
@@ -99,6 +99,7 @@ struct Family {
 
 fn render(job: &str, progress: &Progress) -> String {
     let mut families = operator_families(job, progress);
+    families.extend(watermark_families(job, &progress.watermark));
     families.extend(user_families(job, progress));
     let whole = |name: &str, gauge, help, value| Family {
         name: name.into(),
@@ -199,6 +200,63 @@ fn operator_families(job: &str, progress: &Progress) -> Vec<Family> {
     families.collect()
 }
 
+/// What event time waits for: a sample for each operator that makes watermarks, whichever split holds it, and for each task
+/// that took timestamps far ahead.
+fn watermark_families(job: &str, watermark: &Explanation) -> Vec<Family> {
+    let job = escape(job);
+    let place = |operator: &str, sources: &[String], task: u32, split: Option<&str>| {
+        format!(
+            "job=\"{job}\",operator=\"{}\",source=\"{}\",task=\"{task}\",split=\"{}\"",
+            escape(operator),
+            escape(&sources.join(",")),
+            escape(split.unwrap_or_default()),
+        )
+    };
+    let held = |value: fn(&Holder) -> Option<f64>| {
+        let held = watermark.held_by.iter().filter_map(|h| {
+            let place = place(&h.operator, &h.sources, h.task, h.split.as_deref());
+            Some((format!("{place},reason=\"{}\"", h.why), value(h)?))
+        });
+        held.collect()
+    };
+    let ahead = watermark.far_ahead.iter().map(|f| {
+        let place = place(&f.operator, &f.sources, f.task, f.split.as_deref());
+        (place, f.count as f64)
+    });
+    let family = |name: &str, gauge, help, samples| Family {
+        name: format!("pelton_{name}"),
+        gauge,
+        help,
+        samples,
+    };
+    vec![
+        family(
+            "watermark_held_seconds",
+            true,
+            "for how long the split that is named has held the operator's watermark, and why",
+            held(|h| Some(h.for_ms as f64 / 1_000.0)),
+        ),
+        family(
+            "watermark_held_at_timestamp_seconds",
+            true,
+            "at which watermark it is held",
+            held(|h| h.watermark.map(|w| w as f64 / 1_000.0)),
+        ),
+        family(
+            "timestamps_far_ahead_total",
+            false,
+            "timestamps years beyond all before them; the split of the last is named",
+            ahead.collect(),
+        ),
+        family(
+            "watermarks_back_total",
+            false,
+            "watermarks of generators that went back, and were passed over",
+            vec![(format!("job=\"{job}\""), watermark.went_back as f64)],
+        ),
+    ]
+}
+
 fn user_families(job: &str, progress: &Progress) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
     for (task, metric) in &progress.user {
@@ -243,7 +301,7 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::{OperatorProgress, TaskCounters};
+    use crate::local::{FarAhead, OperatorProgress, TaskCounters};
     use pelton_engine::function::UserMetric;
     use pelton_model::id::{ChainId, OperatorId, TaskId};
 
@@ -288,6 +346,67 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_holds_the_watermark_is_told_with_the_reason() {
+        let holder = Holder {
+            operator: "timestamps".into(),
+            sources: vec!["li\"nes".into()],
+            task: 1,
+            split: Some("a.jsonl".into()),
+            watermark: Some(2_500),
+            for_ms: 61_500,
+            why: "no-data",
+            reason: "no row for 61.5 s".into(),
+            release: "a row".into(),
+        };
+        let unknown = Holder {
+            operator: "other".into(),
+            split: None,
+            watermark: None,
+            why: "never-started",
+            ..holder.clone()
+        };
+        let far = FarAhead {
+            operator: "timestamps".into(),
+            sources: vec!["b".into()],
+            task: 0,
+            split: None,
+            count: 3,
+            time: 9,
+            after: None,
+        };
+        let progress = Progress {
+            watermark: Explanation {
+                held_by: vec![holder, unknown],
+                far_ahead: vec![far],
+                went_back: 4,
+            },
+            ..Progress::default()
+        };
+        let text = render("j", &progress);
+        let held = "job=\"j\",operator=\"timestamps\",source=\"li\\\"nes\",task=\"1\",split=\"a.jsonl\",reason=\"no-data\"";
+        let other = "job=\"j\",operator=\"other\",source=\"li\\\"nes\",task=\"1\",split=\"\",reason=\"never-started\"";
+        for line in [
+            "# TYPE pelton_watermark_held_seconds gauge",
+            &format!("pelton_watermark_held_seconds{{{held}}} 61.5"),
+            &format!("pelton_watermark_held_at_timestamp_seconds{{{held}}} 2.5"),
+            &format!("pelton_watermark_held_seconds{{{other}}} 61.5"),
+            "# TYPE pelton_timestamps_far_ahead_total counter",
+            "pelton_timestamps_far_ahead_total{job=\"j\",operator=\"timestamps\",source=\"b\",task=\"0\",split=\"\"} 3",
+            "pelton_watermarks_back_total{job=\"j\"} 4",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        let held_at = text
+            .lines()
+            .filter(|l| l.starts_with("pelton_watermark_held_at"));
+        assert_eq!(
+            held_at.count(),
+            1,
+            "there is none before the first watermark"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use pelton_model::graph::WATERMARK_INTERVAL_MS;
 use pelton_model::limits::{BATCH_ROWS_MAX, KEY_GROUPS_MAX, Limits, PARALLELISM_MAX};
 use pelton_model::{Error, ErrorCode, Result};
 
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) batch_rows: usize,
     /// Whether a job runs as a batch: no watermark before the end, final results only.
     pub(crate) batch: bool,
+    /// How often watermarks that follow from times are emitted, where the job does not say it; 0: not before the end.
+    pub(crate) watermark_interval_ms: u64,
     /// Where state is kept.
     pub(crate) state: StateSettings,
     /// Checkpoints, and what follows a failure.
@@ -152,6 +155,12 @@ fn tree(defaults: &Defaults) -> Vec<Key> {
             MODES[0].into(),
         ),
         key(
+            "run.watermark-interval",
+            "how often watermarks are emitted, where the job does not say it; 0: not before the end of the input",
+            Kind::Millis,
+            WATERMARK_INTERVAL_MS.to_string(),
+        ),
+        key(
             "state.backend",
             "where state is kept: in memory, or in RocksDB on disk",
             Kind::Choice(&BACKENDS),
@@ -208,6 +217,7 @@ fn resolve(layers: &[Layer], defaults: &Defaults) -> Result<Settings> {
         max_parallelism: 0,
         batch_rows: 0,
         batch: false,
+        watermark_interval_ms: 0,
         state: StateSettings {
             rocksdb: false,
             memory_bytes: 0,
@@ -304,6 +314,7 @@ impl Settings {
                 self.max_parallelism = u32::try_from(number).unwrap_or(u32::MAX)
             }
             "run.batch-rows" => self.batch_rows = usize::try_from(number).unwrap_or(usize::MAX),
+            "run.watermark-interval" => self.watermark_interval_ms = number,
             "state.memory" if number < STATE_MEMORY_MIN => {
                 return Err(format!("is less than {STATE_MEMORY_MIN}"));
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use pelton_connect::{Output, SinkRequest, SourceRequest};
 use pelton_control::execution::{ExecutionGraph, plan};
-use pelton_model::graph::{Body, JobGraph, Needs, check, needs};
+use pelton_model::graph::{Body, Emit, JobGraph, Needs, check, needs};
 use pelton_model::id::OperatorId;
 use pelton_model::limits::COMPONENT_BYTES_MAX;
 use pelton_model::{Error, ErrorCode, Result};
@@ -102,6 +102,7 @@ fn accept_inner(
     if let Some(name) = name {
         name.clone_into(&mut graph.name);
     }
+    set_interval(&mut graph, settings.watermark_interval_ms);
     check(&graph)?;
     check_params(&graph, &params)?;
     check_connectors(&graph)?;
@@ -119,6 +120,17 @@ fn accept_inner(
         params,
         digest,
     })
+}
+
+/// Watermarks come as often as the settings say, where the job does not say it.
+fn set_interval(graph: &mut JobGraph, ms: u64) {
+    for operator in &mut graph.operators {
+        if let Body::Timestamps(t) = &mut operator.body
+            && t.emit == Emit::Regular
+        {
+            t.emit = Emit::Interval(ms);
+        }
+    }
 }
 
 fn read_component(file: &Path) -> Result<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
-    Body, Edge, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
+    Body, Edge, Emit, JobGraph, Operator, OutputStream, Partition, ProcessInput, Select, State,
     Transform, WindowAggregate, WindowColumn, WindowFunction, WindowValue,
 };
 use crate::digest::digest;
@@ -38,6 +38,8 @@ pub(crate) struct Draft {
     /// Of the whole job, in place of the command line's.
     pub(crate) parallelism: Option<u32>,
     pub(crate) max_parallelism: Option<u32>,
+    /// How often watermarks are emitted where their strategy does not say it.
+    pub(crate) emit: Option<Emit>,
     /// What went wrong first.
     pub(crate) failure: Option<String>,
 }
@@ -200,6 +202,13 @@ impl Draft {
             digest: 0,
         };
         in_one_task(&mut graph);
+        if let Some(emit) = self.emit {
+            let strategies = graph.operators.iter_mut().filter_map(|op| match &mut op.body {
+                Body::Timestamps(t) if matches!(t.emit, Emit::Regular) => Some(t),
+                _ => None,
+            });
+            strategies.for_each(|t| t.emit = emit);
+        }
         graph.digest = digest(&graph);
         graph
     }

@@ -27,6 +27,7 @@ pub(crate) mod watermark;
 pub use out::{Out, RowKind};
 
 /// What an instance knows when it makes its functions.
+#[derive(Clone)]
 pub struct Open {
     params: Params,
     task: u32,
@@ -157,6 +158,10 @@ pub(crate) struct Input<'a> {
     pub(crate) rows: usize,
     /// Event times, 8 bytes each, and for each row, where it stands in them; none: in the same place.
     pub(crate) times: Option<(&'a [u8], Option<&'a [u32]>)>,
+    /// Likewise what each row does to the table, 1 byte each.
+    pub(crate) kinds: Option<(&'a [u8], Option<&'a [u32]>)>,
+    /// In which segment the step runs.
+    pub(crate) segment: u32,
     /// For each row, the row of the call's batch that it comes from; none: the same.
     pub(crate) origin: Option<&'a Rc<Vec<u32>>>,
     /// Bytes of output after which the step stops.
@@ -204,6 +209,15 @@ impl<'a> Input<'a> {
             .map_or(i64::MIN, i64::from_le_bytes)
     }
 
+    /// What a row does to the table.
+    pub(crate) fn kind_of(&self, row: usize) -> u8 {
+        let Some((kinds, map)) = self.kinds else {
+            return 0;
+        };
+        let at = map.map_or(Some(row), |map| map.get(row).map(|at| *at as usize));
+        at.and_then(|at| kinds.get(at)).copied().unwrap_or(0)
+    }
+
     pub(crate) fn origin_of(&self, row: usize) -> u32 {
         self.origin
             .map_or(Some(row as u32), |o| o.get(row).copied())
@@ -241,6 +255,10 @@ pub(crate) enum Made {
         rows: usize,
         parents: Option<Vec<u32>>,
         columns: Vec<Column>,
+        /// Event times, 8 bytes each, and what each does to the table, 1 byte each, where they are not all those of the
+        /// parents.
+        times: Option<Vec<u8>>,
+        kinds: Option<Vec<u8>>,
     },
     /// An event time for each row.
     Times(Vec<u8>),

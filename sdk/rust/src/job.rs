@@ -6,7 +6,8 @@ use crate::bindings::exports::pelton::job::graph::Body;
 use crate::connectors::Connector;
 use crate::draft::{Draft, End, Shared};
 use crate::record::Record;
-use crate::stream::Stream;
+use crate::stream::{Stream, every};
+use crate::time::Duration;
 
 /// The dataflow under construction; handed to the function under `#[pelton::job]`.
 pub struct Job {
@@ -35,6 +36,13 @@ impl Job {
     /// Key groups: the most tasks that an operator can ever have. State is found by them, so that this number must stay.
     pub fn max_parallelism(&mut self, max_parallelism: u32) -> &mut Self {
         self.draft.borrow_mut().max_parallelism = Some(max_parallelism);
+        self
+    }
+
+    /// How often watermarks that follow from times are emitted, where their strategy does not say it, whatever the command
+    /// line and the settings say. With zero there are none before the end of the input, as in Flink.
+    pub fn watermark_interval(&mut self, interval: Duration) -> &mut Self {
+        self.draft.borrow_mut().emit = Some(every(interval));
         self
     }
 

@@ -83,7 +83,7 @@ pub use state::{
 pub use stream::{
     BroadcastProcess, BroadcastStreams, Changes, CoProcess, ConnectedStreams, IntervalJoin,
     JoinCtx, Keep, KeyedProcess, KeyedStream, KeyedTable, Order, Process, Stream, TableAggregate,
-    WatermarkStrategy, asc, bounded, desc, monotonous,
+    WatermarkStrategy, asc, bounded, desc, generated, monotonous,
 };
 pub use time::{Date, Decimal, Duration, Timestamp, days, hours, millis, minutes, seconds};
 pub use unique::UniqueSketch;
@@ -98,8 +98,8 @@ pub mod prelude {
         Job, Keep, KeyedProcess, KeyedStream, ListMapState, ListRef, ListState, MapState, Open,
         OperatorListState, Out, Params, Process, Record, ReducingState, RefOf, Result, RowKind,
         SideTag, Slot, States, Stream, TableAggregate, Timestamp, Ttl, ValueState, Window, asc,
-        blackhole, bounded, days, desc, files, generator, hours, log, millis, minutes, monotonous,
-        print, seconds, session, sliding, tumbling, windows,
+        blackhole, bounded, days, desc, files, generated, generator, hours, log, millis, minutes,
+        monotonous, print, seconds, session, sliding, tumbling, windows,
     };
 }
 

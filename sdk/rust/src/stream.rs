@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use crate::bindings::exports::pelton::job::graph::{
-    Body, Emit as EmitWhen, Partition, Times, Timestamps, Watermarks,
+    Body, Partition, Times, Timestamps, Watermarks,
 };
 use crate::connectors::Connector;
 use crate::draft::{self, End, Shared};
@@ -17,7 +17,7 @@ use crate::function::watermark::{Punctuated, WatermarkGenerator, WatermarkStep};
 use crate::function::{Columns, Effect, Function, Open, Out, SideTag, Step, StepFunction};
 use crate::job::Sink;
 use crate::record::{Emit, Field, Nested, Record};
-use crate::time::{Duration, Timestamp};
+use crate::time::Timestamp;
 use crate::value::{Schema, top_field, top_fields};
 
 mod connect;
@@ -26,6 +26,7 @@ mod interval;
 mod keys;
 mod partition;
 mod rolling;
+mod strategy;
 mod table;
 mod top_n;
 
@@ -34,6 +35,8 @@ pub use dedup::Keep;
 pub use interval::{IntervalJoin, JoinCtx};
 pub(crate) use keys::add_keyed;
 pub use keys::{KeyedProcess, KeyedStream};
+pub(crate) use strategy::every;
+pub use strategy::{WatermarkStrategy, bounded, generated, monotonous};
 pub use table::{Changes, KeyedTable, TableAggregate};
 pub use top_n::{Order, asc, desc};
 
@@ -52,71 +55,6 @@ impl<T: Record, V: Record> Clone for Stream<T, V> {
             ends: self.ends.clone(),
             of: PhantomData,
         }
-    }
-}
-
-/// How watermarks follow from event times.
-///
-/// A watermark follows each batch of rows in which the greatest time has grown: at the latest a few milliseconds after the
-/// row, where Flink's default is 200 ms. Windows close no later for it, and no earlier than they may.
-#[derive(Clone, Copy, Debug)]
-pub struct WatermarkStrategy {
-    watermarks: Watermarks,
-    emit: EmitWhen,
-    idle_ms: Option<u64>,
-    drift_ms: Option<u64>,
-}
-
-/// Rows are out of order by at most this: the watermark is the greatest time less this, less 1 ms.
-#[must_use]
-pub fn bounded(delay: Duration) -> WatermarkStrategy {
-    WatermarkStrategy::of(Watermarks::Bounded(delay.millis().max(0) as u64))
-}
-
-/// Times never descend: the watermark is the greatest time less 1 ms.
-#[must_use]
-pub fn monotonous() -> WatermarkStrategy {
-    WatermarkStrategy::of(Watermarks::Monotonous)
-}
-
-impl WatermarkStrategy {
-    fn of(watermarks: Watermarks) -> Self {
-        Self {
-            watermarks,
-            emit: EmitWhen::Batch,
-            idle_ms: None,
-            drift_ms: None,
-        }
-    }
-
-    /// A split without a row for so long no longer holds the watermark back, until its next row; so does a stream that has
-    /// no splits. Time in which the split is not read does not count: paused by alignment, or held up by what is below.
-    #[must_use]
-    pub fn idle_after(mut self, duration: Duration) -> Self {
-        self.idle_ms = Some(duration.millis().max(1) as u64);
-        self
-    }
-
-    /// Watermarks follow at most once in so long: fewer of them cost less, and windows close later.
-    #[must_use]
-    pub fn every(mut self, interval: Duration) -> Self {
-        self.emit = EmitWhen::Interval(interval.millis().max(1) as u64);
-        self
-    }
-
-    /// A watermark follows each row that raises it, so that results do not depend on how rows are cut into batches.
-    #[must_use]
-    pub fn every_row(mut self) -> Self {
-        self.emit = EmitWhen::Row;
-        self
-    }
-
-    /// Splits of sources stay together: one is not read while its watermark is more than this ahead of the least of all
-    /// the job's streams that ask for this.
-    #[must_use]
-    pub fn align_within(mut self, drift: Duration) -> Self {
-        self.drift_ms = Some(drift.millis().max(0) as u64);
-        self
     }
 }
 
@@ -398,21 +336,36 @@ impl<T: Record, V: Record> Stream<T, V> {
         })
     }
 
-    /// Makes watermarks by a generator of the job's own, which `open` makes once in each instance, in place of those that
-    /// come from above. It sees each row with its event time; a watermark follows the row for which it is emitted.
+    /// Makes watermarks by generators of the job's own, in place of those that come from above. `open` makes one for each
+    /// split of the source above, or for the task where that has none; the least of them counts. A generator sees each row
+    /// with its event time; a watermark follows the row for which it is emitted.
     ///
     /// Anywhere in the graph where rows have event times.
     pub fn assign_watermarks<G: WatermarkGenerator<V> + 'static>(
         self,
         name: &str,
-        open: impl FnOnce(&Open) -> G + 'static,
+        open: impl Fn(&Open) -> G + 'static,
     ) -> Self {
+        self.assign_watermarks_with(generated(), name, open)
+    }
+
+    /// As [`assign_watermarks`](Self::assign_watermarks), where splits are idle or stay together as a strategy says that
+    /// begins with [`generated`].
+    pub fn assign_watermarks_with<G: WatermarkGenerator<V> + 'static>(
+        self,
+        strategy: WatermarkStrategy,
+        name: &str,
+        open: impl Fn(&Open) -> G + 'static,
+    ) -> Self {
+        if !matches!(strategy.watermarks, Watermarks::Generated) {
+            self.fail(format!(
+                "'{name}': a strategy for generators of the job's own begins with generated()"
+            ));
+        }
         let marked: Self = self.step(name, Effect::Watermarks, move |cx| {
-            Ok(WatermarkStep::<V, G>::new(open(cx)))
+            Ok(WatermarkStep::<V, G, _>::new(cx, open))
         });
-        marked
-            .timestamps(Times::Given, WatermarkStrategy::of(Watermarks::Generated))
-            .name(name)
+        marked.timestamps(Times::Given, strategy).name(name)
     }
 
     /// As [`assign_watermarks`](Self::assign_watermarks): a watermark follows each row for which `watermark` gives one.
@@ -421,7 +374,8 @@ impl<T: Record, V: Record> Stream<T, V> {
         name: &str,
         watermark: impl Fn(V::Ref<'_>, Timestamp) -> Option<Timestamp> + 'static,
     ) -> Self {
-        self.assign_watermarks(name, move |_| Punctuated(watermark))
+        let watermark = Rc::new(watermark);
+        self.assign_watermarks(name, move |_| Punctuated(Rc::clone(&watermark)))
     }
 
     fn timestamps(self, times: Times, strategy: WatermarkStrategy) -> Self {

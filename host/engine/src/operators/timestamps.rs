@@ -4,6 +4,9 @@
 //! Each split of the source above has a watermark of its own, and the least of those that are neither idle nor ended
 //! counts. A split is idle after a time without rows; the clock for that stands still while the task is held up by what
 //! is below, or the split is paused. A watermark that would not rise is not emitted. In a batch job none is, before the end.
+//!
+//! At intervals, a watermark waits for the next tick of a clock that began with the first row, or for 65,536 rows
+//! since the last: so that old rows that are read at full speed do not pile up in the windows below.
 
 mod saved;
 
@@ -16,7 +19,7 @@ use arrow_array::types::TimestampMillisecondType;
 use arrow_buffer::ScalarBuffer;
 use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
-use pelton_model::graph::{Emit, Times, Timestamps, Watermarks};
+use pelton_model::graph::{Emit, Times, Timestamps, WATERMARK_INTERVAL_MS, Watermarks};
 use pelton_model::schema::{Projection, Schema};
 use pelton_model::time::{EventTime, Monotonic};
 use pelton_model::watermark::Watermark;
@@ -24,10 +27,12 @@ use pelton_model::{Error, ErrorCode, Result};
 
 use crate::operator::{Context, Operator, Wakeup};
 use crate::snapshot::{Restored, SnapshotWriter};
-use crate::splits::{Alignment, SplitState, SplitWatch, Splits};
+use crate::splits::{Alignment, Said, SplitState, SplitWatch, Splits};
 
 /// How soon it is seen that the others have caught up with a split that is paused.
 const LOOK_MS: u64 = 10;
+/// Rows of a task after which a watermark follows, whatever its interval.
+const ROWS_MAX: usize = 64 << 10;
 /// A timestamp this far beyond all before it, or beyond the clock, is told.
 const LEAP_MS: i64 = 366 * 86_400_000;
 
@@ -46,6 +51,8 @@ pub struct TimestampsOperator {
     /// Nothing before the end.
     batch: bool,
     lanes: Vec<Lane>,
+    /// What the function above says of each split, where it generates watermarks and runs in this task.
+    said: Option<Arc<Said>>,
     watch: Arc<SplitWatch>,
     /// When paused splits are looked at again.
     look: Option<Monotonic>,
@@ -56,7 +63,10 @@ pub struct TimestampsOperator {
     /// What the function above says of itself.
     idle_above: bool,
     emitted: Watermark,
-    last_emit: Option<Monotonic>,
+    /// At intervals: when the next watermark may be emitted.
+    tick: Option<Monotonic>,
+    /// Rows since the last one.
+    rows: usize,
 }
 
 /// A split.
@@ -125,7 +135,10 @@ impl TimestampsOperator {
             times,
             narrow,
             bound_ms,
-            emit: spec.emit,
+            emit: match spec.emit {
+                Emit::Regular => Emit::Interval(WATERMARK_INTERVAL_MS),
+                emit => emit,
+            },
             idle_ns: spec
                 .idle_ms
                 .filter(|_| !batch)
@@ -134,14 +147,23 @@ impl TimestampsOperator {
                 .map(|ms| (i64::try_from(ms).unwrap_or(i64::MAX), Arc::clone(alignment))),
             batch,
             lanes,
+            said: None,
             watch,
             look: None,
             idle: false,
             say_idle: false,
             idle_above: false,
             emitted: Watermark::MIN,
-            last_emit: None,
+            tick: None,
+            rows: 0,
         })
+    }
+
+    /// The function above notes here what it generates for each split.
+    #[must_use]
+    pub fn told_by(mut self, said: Arc<Said>) -> Self {
+        self.said = Some(said).filter(|_| self.bound_ms.is_none());
+        self
     }
 
     /// What others may know of it.
@@ -157,40 +179,73 @@ impl TimestampsOperator {
             .saturating_sub(self.watch.splits.stalled_ns())
     }
 
-    fn watermark_of(&self, lane: &Lane) -> Watermark {
-        match self.bound_ms {
-            None => self.emitted,
-            Some(_) if lane.greatest == i64::MIN => Watermark::MIN,
-            Some(bound_ms) => Watermark::bounded(EventTime(lane.greatest), bound_ms),
+    fn watermark_of(&self, split: usize, lane: &Lane) -> Watermark {
+        match (self.bound_ms, &self.said) {
+            (None, Some(said)) => said.mark(split),
+            (None, None) => self.emitted,
+            (Some(_), _) if lane.greatest == i64::MIN => Watermark::MIN,
+            (Some(bound_ms), _) => Watermark::bounded(EventTime(lane.greatest), bound_ms),
         }
+    }
+
+    /// Whether a split's generator says that it is idle.
+    fn is_said_idle(&self, split: usize) -> bool {
+        self.said.as_ref().is_some_and(|said| said.is_idle(split))
     }
 
     /// The watermark that may follow what has been seen, if it is a new one.
     fn next(&self) -> Option<Watermark> {
-        if self.batch || self.bound_ms.is_none() {
+        if self.batch || self.bound_ms.is_none() || self.emit == Emit::Interval(0) {
             return None;
         }
-        let holding = self.lanes.iter().filter(|l| !l.idle && !l.ended);
-        let next = holding.map(|l| self.watermark_of(l)).min()?;
+        let lanes = self.lanes.iter().enumerate();
+        let holding = lanes.filter(|(_, l)| !l.idle && !l.ended);
+        let next = holding
+            .map(|(split, l)| self.watermark_of(split, l))
+            .min()?;
         (next > self.emitted).then_some(next)
     }
 
-    fn emit_watermark(&mut self, cx: &mut Context<'_>) {
-        if let Some(next) = self.next() {
+    /// The watermark that may be emitted now that other splits hold, or fewer. It is generated where no row is under way.
+    fn next_of_splits(&self) -> Option<Watermark> {
+        match &self.said {
+            Some(said) if !self.batch => said.least(None).filter(|w| *w > self.emitted),
+            _ => self.next(),
+        }
+    }
+
+    fn emit_watermark(&mut self, next: Option<Watermark>, cx: &mut Context<'_>) {
+        if let Some(next) = next {
             self.emitted = next;
-            self.last_emit = Some(cx.monotonic);
+            self.rows = 0;
+            self.go_to_next_tick(cx.monotonic);
             cx.metrics.watermark.store(next.0, Ordering::Relaxed);
             cx.emit_watermark(next);
         }
     }
 
-    /// When the next watermark is due.
+    /// At intervals, when the next watermark is due.
     fn due(&self) -> Option<Monotonic> {
-        let Emit::Interval(ms) = self.emit else {
+        let Emit::Interval(_) = self.emit else {
             return None;
         };
         self.next()?;
-        Some(self.last_emit.unwrap_or_default().plus_ms(ms))
+        match self.rows >= ROWS_MAX {
+            true => Some(Monotonic::default()),
+            false => self.tick,
+        }
+    }
+
+    /// The first tick that is still to come.
+    fn go_to_next_tick(&mut self, now: Monotonic) {
+        let Emit::Interval(ms @ 1..) = self.emit else {
+            return;
+        };
+        let tick = self.tick.unwrap_or(now);
+        if tick <= now {
+            let passed = now.since(tick) / ms.saturating_mul(1_000_000);
+            self.tick = Some(tick.plus_ms(ms.saturating_mul(passed.saturating_add(1))));
+        }
     }
 
     /// Emits rows of a split, and watermarks where they belong.
@@ -211,7 +266,7 @@ impl TimestampsOperator {
                     self.see(split, greatest);
                     if self.next().is_some() {
                         cx.emit(0, batch.slice(start, row + 1 - start));
-                        self.emit_watermark(cx);
+                        self.emit_watermark(self.next(), cx);
                         start = row + 1;
                     }
                 }
@@ -224,13 +279,16 @@ impl TimestampsOperator {
             };
             greatest = greatest.max(most.unwrap_or(i64::MIN));
             self.see(split, greatest);
+            self.rows = self.rows.saturating_add(batch.rows());
             cx.emit(0, batch.clone());
             let due = match self.emit {
                 Emit::Batch | Emit::Row => true,
-                Emit::Interval(_) => self.due().is_some_and(|at| at <= cx.monotonic),
+                Emit::Interval(_) | Emit::Regular => {
+                    self.due().is_some_and(|at| at <= cx.monotonic)
+                }
             };
             if due {
-                self.emit_watermark(cx);
+                self.emit_watermark(self.next(), cx);
             }
         }
         let far = |from: i64| greatest.saturating_sub(from) > LEAP_MS;
@@ -247,6 +305,10 @@ impl TimestampsOperator {
 
     /// A split has rows: it is not idle, whatever it was.
     fn begin_rows(&mut self, split: usize, cx: &mut Context<'_>) {
+        if self.next().is_none() {
+            // Ticks that passed while there was nothing to say.
+            self.go_to_next_tick(cx.monotonic);
+        }
         let running = self.running(cx);
         if let Some(lane) = self.lanes.get_mut(split) {
             lane.last_row = Some(running);
@@ -258,8 +320,10 @@ impl TimestampsOperator {
     /// Tells others of a split whose rows have come.
     fn tell(&self, split: usize, cx: &Context<'_>) {
         if let (Some(lane), Some(gauge)) = (self.lanes.get(split), self.watch.gauges.get(split)) {
-            gauge.rows(self.watermark_of(lane), cx.monotonic);
-            if !lane.paused {
+            gauge.rows(self.watermark_of(split, lane), cx.monotonic);
+            if self.is_said_idle(split) {
+                gauge.set(SplitState::Idle);
+            } else if !lane.paused {
                 gauge.set(SplitState::Active);
             }
         }
@@ -274,10 +338,9 @@ impl TimestampsOperator {
             .least()
             .map_or(i64::MAX, |least| least.0.saturating_add(*drift_ms));
         let running = self.running(cx);
-        let ahead: Vec<bool> = self
-            .lanes
-            .iter()
-            .map(|l| !l.ended && self.watermark_of(l).0 > most)
+        let lanes = self.lanes.iter().enumerate();
+        let ahead: Vec<bool> = lanes
+            .map(|(split, l)| !l.ended && self.watermark_of(split, l).0 > most)
             .collect();
         for (split, (lane, paused)) in self.lanes.iter_mut().zip(ahead).enumerate() {
             if lane.paused == paused {
@@ -300,18 +363,26 @@ impl TimestampsOperator {
     /// Sees which splits have ended, and which have been without rows for too long.
     fn look_at_splits(&mut self, cx: &mut Context<'_>) {
         let running = self.running(cx);
+        let idle_ns = self.idle_ns;
+        let silent = |lane: &mut Lane| {
+            let last = *lane.last_row.get_or_insert(running);
+            idle_ns.is_some_and(|ns| running >= last.saturating_add(ns))
+                && !(lane.idle || lane.paused || lane.ended)
+        };
+        if self.lanes.iter_mut().any(silent) {
+            // What its rows allow is still said.
+            self.emit_watermark(self.next(), cx);
+        }
         let mut changed = false;
         for (split, lane) in self.lanes.iter_mut().enumerate() {
             let ended = self.watch.splits.has_ended(split);
-            let last = *lane.last_row.get_or_insert(running);
-            let silent = self
-                .idle_ns
-                .is_some_and(|ns| running >= last.saturating_add(ns));
+            let is_silent = silent(lane);
             let state = if ended && !lane.ended {
                 lane.ended = true;
                 SplitState::Ended
-            } else if silent && !lane.idle && !lane.paused && !lane.ended {
+            } else if is_silent {
                 lane.idle = true;
+                self.said.iter().for_each(|s| s.set_silent(split, true));
                 SplitState::Idle
             } else {
                 continue;
@@ -323,9 +394,13 @@ impl TimestampsOperator {
         }
         if changed || self.say_idle {
             self.say_idle = false;
-            self.emit_watermark(cx);
-            let mut left = self.lanes.iter().filter(|l| !l.ended).peekable();
-            if left.peek().is_some() && left.all(|l| l.idle) {
+            if self.said.is_some() || !matches!(self.emit, Emit::Interval(_)) {
+                self.emit_watermark(self.next_of_splits(), cx);
+            }
+            let left = self.lanes.iter().enumerate();
+            let mut left = left.filter(|(_, l)| !l.ended).peekable();
+            let any_left = left.peek().is_some();
+            if any_left && left.all(|(split, l)| l.idle || self.is_said_idle(split)) {
                 self.set_idle(true, self.idle_above, cx);
             }
         }
@@ -416,12 +491,15 @@ impl Operator for TimestampsOperator {
     fn idle(&mut self, idle: bool, cx: &mut Context<'_>) -> Result<bool> {
         if self.bound_ms.is_none() && !self.batch {
             self.set_idle(self.idle, idle, cx);
-            if let Some(gauge) = self.watch.gauges.first() {
-                gauge.set(if idle {
-                    SplitState::Idle
-                } else {
-                    SplitState::Active
-                });
+            for (split, gauge) in self.watch.gauges.iter().enumerate() {
+                let told = self.said.is_some();
+                let is_idle = self.is_said_idle(split) || !told && idle;
+                match gauge.state() {
+                    SplitState::Ended | SplitState::NotStarted if told => {}
+                    _ if is_idle => gauge.set(SplitState::Idle),
+                    SplitState::Idle => gauge.set(SplitState::Active),
+                    _ => {}
+                }
             }
         }
         Ok(false)
@@ -449,7 +527,7 @@ impl Operator for TimestampsOperator {
             self.align(cx);
         }
         if self.due().is_some_and(|at| at <= cx.monotonic) {
-            self.emit_watermark(cx);
+            self.emit_watermark(self.next(), cx);
         }
         Ok(())
     }

@@ -4,7 +4,10 @@
 //! input by the parent row of each output row, and is never copied into the sandbox and back.
 //!
 //! Where the last function generates watermarks, its output is cut after each row that a watermark or idleness follows;
-//! the watermarks and idleness from above then go to the side outputs alone, but for the end.
+//! the watermarks and idleness from above then go to the side outputs alone, but for the end. Each split of the source
+//! above has a segment of its own then, and with it a generator of its own.
+
+mod generated;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,16 +16,17 @@ use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::element::Element;
 use pelton_model::graph::Transform;
-use pelton_model::schema::{DataType, Field, Projection, Schema};
-use pelton_model::snapshot::{Entry, NO_GROUP, SectionKind, SectionSpec};
+use pelton_model::schema::{Projection, Schema};
 use pelton_model::time::Monotonic;
 use pelton_model::watermark::Watermark;
-use pelton_model::{Error, ErrorCode, Result};
+use pelton_model::{Error, Result};
 
+use self::generated::Generated;
 use super::output::{From, assemble};
-use crate::function::{GOES_IDLE, NO_WATERMARK, Reply, Rows, Segment, SegmentSpec};
+use crate::function::{Reply, Rows, Segment, SegmentSpec};
 use crate::operator::{Context, Operator, OperatorMetrics, Wakeup};
-use crate::snapshot::{Restored, SnapshotWriter, section};
+use crate::snapshot::{Restored, SnapshotWriter};
+use crate::splits::{Said, Splits};
 
 /// One function of a fused run.
 pub struct Member {
@@ -40,25 +44,14 @@ pub struct Member {
 pub struct TransformOperator {
     members: Vec<Member>,
     segment_spec: SegmentSpec,
-    segment: Option<Segment>,
+    /// One; or one for each split, where the last function generates watermarks.
+    segments: Vec<Option<Segment>>,
     projection: Projection,
     /// For the last function's main output: each field of the pruned stream.
     main: Vec<From>,
     ports: Vec<u32>,
     /// Where the last function generates watermarks, how far it is.
     generated: Option<Generated>,
-}
-
-/// The name of the section of what a generator has said.
-const GENERATED: &str = "generated";
-
-/// What a generator has said so far.
-#[derive(Debug)]
-struct Generated {
-    watermark: Watermark,
-    idle: bool,
-    /// It was idle at a checkpoint, and says so again once the watermark has gone out.
-    untold: bool,
 }
 
 impl TransformOperator {
@@ -135,16 +128,23 @@ impl TransformOperator {
         Ok(Self {
             members,
             segment_spec,
-            segment: None,
+            segments: vec![None],
             projection,
             main,
             ports,
-            generated: generates.then_some(Generated {
-                watermark: Watermark::MIN,
-                idle: false,
-                untold: false,
-            }),
+            generated: generates
+                .then(|| Generated::new(Said::new(Splits::new(vec![String::new()])))),
         })
+    }
+
+    /// What its generators say is noted here, for each of these splits.
+    #[must_use]
+    pub fn noted_in(mut self, said: Arc<Said>) -> Self {
+        if self.generated.is_some() {
+            self.segments = vec![None; said.splits().names().len()];
+            self.generated = Some(Generated::new(said));
+        }
+        self
     }
 
     /// The port of this operator on which stream `port` of member `step` leaves: 0 for the last one's main output,
@@ -180,11 +180,13 @@ fn side_outputs(member: Option<&Member>) -> u32 {
 
 impl Operator for TransformOperator {
     fn batch(&mut self, _input: u32, batch: Batch, cx: &mut Context<'_>) -> Result<()> {
-        let segment = match self.segment {
-            Some(s) => s,
-            None => *self
-                .segment
-                .insert(cx.functions.prepare(&self.segment_spec)?),
+        let split = self.generated.as_ref();
+        let split = split.map_or(0, |g| g.said.splits().current());
+        let segment = self.segments.get_mut(split);
+        let segment = segment.ok_or_else(|| Error::bug("rows of a split that is not there"))?;
+        let segment = match segment {
+            Some(s) => *s,
+            None => *segment.insert(cx.functions.prepare(&self.segment_spec)?),
         };
         // Only what is shipped is materialised; the rest stays selected.
         let shipped = batch
@@ -277,53 +279,16 @@ impl Operator for TransformOperator {
 
     fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
         if let Some(generated) = &self.generated {
-            let fields = [
-                Field::new("watermark", DataType::I64),
-                Field::new("idle", DataType::Bool),
-            ];
-            let number = into.section(SectionSpec {
-                value: fields.to_vec(),
-                ..section(SectionKind::Watermark, GENERATED)
-            });
-            let mut value = (generated.watermark.0 ^ i64::MIN).to_be_bytes().to_vec();
-            value.push(u8::from(generated.idle));
-            let entry = Entry {
-                key: &[],
-                sub: &[],
-                value: &value,
-            };
-            into.put(number, NO_GROUP, entry);
+            generated.save(into);
         }
         Ok(())
     }
 
-    /// Of several tasks that there were, the one that was behind counts, and idle is what all were.
     fn restore(&mut self, from: &Restored<'_>, _cx: &mut Context<'_>) -> Result<()> {
-        let Some(generated) = &mut self.generated else {
-            return Ok(());
-        };
-        let mut found: Option<Generated> = None;
-        from.entries(
-            |s| s.kind == SectionKind::Watermark && s.name == GENERATED,
-            |_, _, entry| {
-                let one = Generated::read(entry.value)?;
-                found = Some(match found.take() {
-                    None => one,
-                    Some(other) => Generated {
-                        watermark: one.watermark.min(other.watermark),
-                        idle: one.idle && other.idle,
-                        untold: one.idle && other.idle,
-                    },
-                });
-                Ok(())
-            },
-        )?;
-        *generated = found.unwrap_or(Generated {
-            watermark: Watermark::MIN,
-            idle: false,
-            untold: false,
-        });
-        Ok(())
+        match &mut self.generated {
+            Some(generated) => generated.take_back(from),
+            None => Ok(()),
+        }
     }
 
     fn idle(&mut self, idle: bool, cx: &mut Context<'_>) -> Result<bool> {
@@ -341,51 +306,6 @@ impl Operator for TransformOperator {
 impl TransformOperator {
     fn side_ports(&self) -> std::ops::RangeInclusive<u32> {
         1..=self.members.iter().map(|m| side_outputs(Some(m))).sum()
-    }
-}
-
-impl Generated {
-    fn read(value: &[u8]) -> Result<Self> {
-        let (watermark, idle) = value.split_first_chunk().ok_or_else(|| {
-            Error::new(ErrorCode::Corrupt, "a watermark of a checkpoint is cut off")
-        })?;
-        Ok(Self {
-            watermark: Watermark(i64::from_be_bytes(*watermark) ^ i64::MIN),
-            idle: idle == [1],
-            untold: idle == [1],
-        })
-    }
-
-    /// Emits rows, each followed by what its mark says. A watermark that does not rise is passed over; idleness ends
-    /// with the next row that does not ask for it again. Returns how many watermarks went back.
-    fn emit(&mut self, rows: &Batch, marks: &[i64], cx: &mut Context<'_>) -> u64 {
-        let (mut start, mut back) = (0, 0);
-        for (row, mark) in marks.iter().enumerate() {
-            let goes_idle = *mark == GOES_IDLE;
-            if self.idle && !goes_idle {
-                self.untold = false;
-                self.idle = false;
-                cx.emit(0, rows.slice(start, row - start));
-                cx.emit_element(0, Element::Active);
-                start = row;
-            }
-            let after = if goes_idle {
-                (!std::mem::replace(&mut self.idle, true)).then_some(Element::Idle)
-            } else if Watermark(*mark) > self.watermark {
-                self.watermark = Watermark(*mark);
-                Some(Element::Watermark(self.watermark))
-            } else {
-                back += u64::from(*mark != NO_WATERMARK && Watermark(*mark) < self.watermark);
-                None
-            };
-            if let Some(element) = after {
-                cx.emit(0, rows.slice(start, row + 1 - start));
-                cx.emit_element(0, element);
-                start = row + 1;
-            }
-        }
-        cx.emit(0, rows.slice(start, marks.len() - start));
-        back
     }
 }
 

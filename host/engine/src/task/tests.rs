@@ -2,6 +2,7 @@
 
 mod job;
 mod stopped;
+mod time;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -70,6 +70,9 @@ pub(super) struct SettingsArgs {
     /// streaming, or batch: no watermark before the end of the input, final results only
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
+    /// How often watermarks are emitted, where the job does not say it, such as 200ms; 0: not before the end of the input
+    #[arg(long, value_name = "DURATION")]
+    watermark_interval: Option<String>,
     /// Where state is kept: heap, or rocksdb
     #[arg(long, value_name = "BACKEND")]
     state: Option<String>,
@@ -109,6 +112,11 @@ impl SettingsArgs {
         );
         flags.set("run.batch-rows", "--batch-rows", self.batch_rows.as_ref());
         flags.set("run.mode", "--mode", self.mode.as_ref());
+        flags.set(
+            "run.watermark-interval",
+            "--watermark-interval",
+            self.watermark_interval.as_ref(),
+        );
         flags.set("state.backend", "--state", self.state.as_ref());
         flags.set("state.memory", "--state-memory", self.state_memory.as_ref());
         flags.set(

@@ -89,7 +89,7 @@ impl<U: Record> Out<U> {
         self.parents.push(self.row);
     }
 
-    /// Emits a row with an event time of its own. For keyed functions alone.
+    /// Emits a row with an event time of its own.
     pub fn emit_at(&mut self, time: crate::time::Timestamp, row: impl Emit<U>) {
         let times = self.times.get_or_insert_with(Buffer::default);
         // Rows that were emitted before without a time of their own get theirs at the end.
@@ -101,7 +101,7 @@ impl<U: Record> Out<U> {
         self.parents.push(self.row);
     }
 
-    /// Emits a row of a kind of its own; others have that of the row at hand. For functions with state alone.
+    /// Emits a row of a kind of its own; others have that of the row at hand.
     pub fn emit_kind(&mut self, kind: RowKind, row: impl Emit<U>) {
         let kinds = self.kinds.get_or_insert_with(Vec::new);
         kinds.resize(self.parents.len(), PARENTS_KIND);

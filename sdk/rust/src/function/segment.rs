@@ -30,16 +30,12 @@ struct Planned {
     view: Vec<Place>,
     /// The nodes of all, where all are of one level.
     direct: Option<(usize, Vec<u32>)>,
-    /// The level of event times; none: those of the batch.
-    times: Option<usize>,
 }
 
 pub(crate) struct Segment {
     steps: Vec<Planned>,
     /// The columns that leave: those that a function of the segment has made.
     made: Vec<Place>,
-    /// The level of event times, where a function gives them.
-    times: Option<usize>,
 }
 
 /// The fields of a stream while a segment is planned, with those that are at hand.
@@ -50,7 +46,7 @@ impl Segment {
     pub(crate) fn plan(functions: &[Function], numbers: &[u32], input: &Schema) -> Result<Self> {
         let mut frame = Frame(places(input, 0));
         let mut steps = Vec::new();
-        let (mut levels, mut times, mut generates) = (1, None, false);
+        let (mut levels, mut generates) = (1, false);
         for number in numbers {
             let function = *number as usize;
             let Some(Function::Step(spec, _)) = functions.get(function) else {
@@ -69,15 +65,10 @@ impl Segment {
                 function,
                 view,
                 direct,
-                times,
             });
             match &spec.effect {
-                Effect::Select => {}
+                Effect::Select | Effect::Times => {}
                 Effect::Watermarks => generates = true,
-                Effect::Times => {
-                    times = Some(levels);
-                    levels += 1;
-                }
                 Effect::Make(made) => {
                     frame = frame.after(spec, places(made, levels));
                     levels += 1;
@@ -90,15 +81,24 @@ impl Segment {
             .map(|(_, place)| place)
             .filter(|p| p.level > 0)
             .collect();
-        Ok(Self { steps, made, times })
+        Ok(Self { steps, made })
     }
 
-    pub(crate) fn run(&self, functions: &[Function], rows: Batch, budget: usize) -> Result<Reply> {
+    /// `number` is the segment's own.
+    pub(crate) fn run(
+        &self,
+        number: u32,
+        functions: &[Function],
+        rows: Batch,
+        budget: usize,
+    ) -> Result<Reply> {
         let all = rows.rows as usize;
         let mut run = Run {
+            segment: number,
             levels: Vec::with_capacity(1 + self.steps.len()),
             rows: all,
-            times: rows.times,
+            times: PerRow::of(rows.times),
+            kinds: PerRow::of(rows.kinds),
             watermarks: None,
         };
         run.levels.push(Level {
@@ -156,22 +156,8 @@ impl Segment {
     /// What leaves the last function.
     fn output(&self, run: &mut Run) -> Output {
         let columns = run.take_made(&self.made);
-        let times = self.times.and_then(|level| {
-            let schema = vec![crate::value::node(
-                "time",
-                crate::bindings::pelton::job::types::DataType::Timestamp,
-            )];
-            let mut out = Vec::new();
-            run.take_columns(
-                &Place {
-                    level,
-                    nodes: vec![0],
-                    schema,
-                },
-                &mut out,
-            );
-            out.pop()?.values
-        });
+        let times = run.times.take_made(run.rows, 8);
+        let kinds = run.kinds.take_made(run.rows, 1);
         let parents = run
             .origin()
             .map(|map| row_bytes(map.get(..run.rows).unwrap_or(map)));
@@ -182,7 +168,7 @@ impl Segment {
             parents,
             columns,
             times,
-            kinds: None,
+            kinds,
             watermarks: run.watermarks.take(),
         }
     }
@@ -304,11 +290,58 @@ impl Level {
     }
 }
 
+/// What stands beside each row: its event time, what it does to the table.
+struct PerRow {
+    bytes: Option<Vec<u8>>,
+    map: Map,
+    /// A function of the segment has said it, not the batch.
+    is_made: bool,
+}
+
+impl PerRow {
+    fn of(bytes: Option<Vec<u8>>) -> Self {
+        Self {
+            bytes,
+            map: None,
+            is_made: false,
+        }
+    }
+
+    fn make(&mut self, bytes: Vec<u8>) {
+        *self = Self {
+            bytes: Some(bytes),
+            map: None,
+            is_made: true,
+        };
+    }
+
+    fn get(&self) -> Option<(&[u8], Option<&[u32]>)> {
+        Some((
+            self.bytes.as_deref()?,
+            self.map.as_deref().map(Vec::as_slice),
+        ))
+    }
+
+    /// What functions of the segment have said, for the rows at hand, `width` bytes each.
+    fn take_made(&mut self, rows: usize, width: usize) -> Option<Vec<u8>> {
+        let bytes = self.bytes.take().filter(|_| self.is_made)?;
+        let Some(map) = &self.map else {
+            return Some(bytes);
+        };
+        let mut out = Vec::with_capacity(rows * width);
+        for at in map.iter().take(rows).map(|at| *at as usize * width) {
+            out.extend_from_slice(bytes.get(at..at + width).unwrap_or_default());
+        }
+        Some(out)
+    }
+}
+
 struct Run {
+    segment: u32,
     levels: Vec<Level>,
     rows: usize,
-    /// Event times of the batch.
-    times: Option<Vec<u8>>,
+    times: PerRow,
+    kinds: PerRow,
     /// What follows each row, where the last function says so.
     watermarks: Option<Vec<u8>>,
 }
@@ -331,7 +364,9 @@ impl Run {
             physical: self.rows,
             map: None,
             rows: self.rows,
-            times: self.times_of(step),
+            times: self.times.get(),
+            kinds: self.kinds.get(),
+            segment: self.segment,
             origin: self.origin(),
             budget,
         };
@@ -352,16 +387,6 @@ impl Run {
             }
         }
         function.run(&input)
-    }
-
-    /// Event times as a function finds them, and where the rows at hand stand in them.
-    fn times_of(&self, step: &Planned) -> Option<(&[u8], Option<&[u32]>)> {
-        let level = self.levels.get(step.times.unwrap_or(0))?;
-        let times = match step.times {
-            None => self.times.as_deref(),
-            Some(_) => level.columns.first()?.values.as_deref(),
-        };
-        Some((times?, level.map.as_deref().map(Vec::as_slice)))
     }
 
     /// The columns of a view over several levels, with one row for each row at hand.
@@ -441,11 +466,15 @@ impl Run {
                 rows,
                 parents,
                 columns,
+                times,
+                kinds,
             } => {
                 self.rows = rows;
                 if let Some(parents) = parents {
                     self.follow(parents);
                 }
+                times.into_iter().for_each(|t| self.times.make(t));
+                kinds.into_iter().for_each(|k| self.kinds.make(k));
                 self.levels.push(Level {
                     columns,
                     rows,
@@ -453,26 +482,18 @@ impl Run {
                 });
             }
             Made::Watermarks(marks) => self.watermarks = Some(marks),
-            Made::Times(times) => {
-                let column = Column {
-                    validity: None,
-                    offsets: None,
-                    values: Some(times),
-                };
-                self.levels.push(Level {
-                    columns: vec![column],
-                    rows: self.rows,
-                    map: None,
-                });
-            }
+            Made::Times(times) => self.times.make(times),
         }
     }
 
     /// The rows at hand become those of these numbers.
     fn follow(&mut self, rows: Vec<u32>) {
         let rows = Rc::new(rows);
-        for level in &mut self.levels {
-            level.map = Some(match &level.map {
+        let levels = self.levels.iter_mut().map(|level| &mut level.map);
+        let beside = [&mut self.times, &mut self.kinds];
+        let beside = beside.into_iter().filter(|b| b.bytes.is_some());
+        for map in levels.chain(beside.map(|b| &mut b.map)) {
+            *map = Some(match &*map {
                 None => Rc::clone(&rows),
                 some => Rc::new(compose(some.as_ref(), &rows)),
             });

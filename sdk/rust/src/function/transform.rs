@@ -75,6 +75,8 @@ fn one_each<V: Record, U: Record>(
             rows: done,
             parents: None,
             columns,
+            times: None,
+            kinds: None,
         },
         done,
         sides: Vec::new(),
@@ -157,6 +159,8 @@ impl<V: Record, U: Record, F: Fn(&Columns<'_, V>, &mut U::Builder)> Step for Map
                 rows: input.rows,
                 parents: None,
                 columns,
+                times: None,
+                kinds: None,
             },
             done: input.rows,
             sides: Vec::new(),
@@ -224,17 +228,15 @@ impl<V: Record, U: Record, F: Fn(V::Ref<'_>, &mut Out<U>)> Step for FlatMapStep<
             out.check()?;
             Ok(input.is_passed(i, || out.bytes()))
         })?;
-        let (rows, parents, columns, times) = out.finish(|_| i64::MIN);
-        if times.is_some() {
-            return Err(Error::new(
-                "emit_at is for keyed functions: give event times by assign_timestamps",
-            ));
-        }
+        let kinds = out.finish_kinds(|row| input.kind_of(row as usize));
+        let (rows, parents, columns, times) = out.finish(|row| input.time_of(row as usize));
         Ok(Ran {
             made: Made::Rows {
                 rows,
                 parents: Some(parents),
                 columns,
+                times,
+                kinds,
             },
             done,
             sides: out.finish_sides(),
@@ -263,6 +265,8 @@ impl<V: Record, K: Key, F: Fn(V::Ref<'_>) -> K> Step for KeyStep<V, K, F> {
                 rows: done,
                 parents: None,
                 columns,
+                times: None,
+                kinds: None,
             },
             done,
             sides: Vec::new(),

@@ -1,9 +1,11 @@
 //! Watermarks that the job's own code makes, row by row.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::rc::Rc;
 
-use super::{Input, Made, Ran, Step};
+use super::{Input, Made, Open, Ran, Step};
 use crate::column::Buffer;
 use crate::error::Result;
 use crate::record::Record;
@@ -14,8 +16,8 @@ const NONE: i64 = i64::MIN;
 /// The stream is idle after the row.
 const IDLE: i64 = i64::MIN + 1;
 
-/// Makes watermarks. Each task has one of its own; it sees each row once, in the order of the stream, and begins anew
-/// when the job does.
+/// Makes watermarks. Each split of the source above has one of its own (where the source is in another task: each task);
+/// it sees each row of the split once, in the order of the stream, and begins anew when the job does.
 pub trait WatermarkGenerator<V: Record> {
     /// A row with its event time. What `out` gets follows the row.
     fn on_row(&mut self, row: V::Ref<'_>, time: Timestamp, out: &mut WatermarkOut);
@@ -33,14 +35,14 @@ impl WatermarkOut {
         self.mark = watermark.0.max(IDLE + 1);
     }
 
-    /// There is nothing for now: the stream holds no watermark back, until the next row for which this is not said.
+    /// There is nothing for now: the split holds no watermark back, until its next row for which this is not said.
     pub fn idle(&mut self) {
         self.mark = IDLE;
     }
 }
 
 /// A watermark after each row for which a function gives one.
-pub(crate) struct Punctuated<F>(pub(crate) F);
+pub(crate) struct Punctuated<F>(pub(crate) Rc<F>);
 
 impl<V: Record, F: Fn(V::Ref<'_>, Timestamp) -> Option<Timestamp>> WatermarkGenerator<V>
     for Punctuated<F>
@@ -52,25 +54,33 @@ impl<V: Record, F: Fn(V::Ref<'_>, Timestamp) -> Option<Timestamp>> WatermarkGene
     }
 }
 
-pub(crate) struct WatermarkStep<V, G> {
-    generator: RefCell<G>,
+pub(crate) struct WatermarkStep<V, G, F> {
+    cx: Open,
+    open: F,
+    /// By segment: the host makes one for each split.
+    generators: RefCell<BTreeMap<u32, G>>,
     of: PhantomData<fn() -> V>,
 }
 
-impl<V, G> WatermarkStep<V, G> {
-    pub(crate) fn new(generator: G) -> Self {
+impl<V, G, F: Fn(&Open) -> G> WatermarkStep<V, G, F> {
+    pub(crate) fn new(cx: &Open, open: F) -> Self {
         Self {
-            generator: RefCell::new(generator),
+            cx: cx.clone(),
+            open,
+            generators: RefCell::default(),
             of: PhantomData,
         }
     }
 }
 
-impl<V: Record, G: WatermarkGenerator<V>> Step for WatermarkStep<V, G> {
+impl<V: Record, G: WatermarkGenerator<V>, F: Fn(&Open) -> G> Step for WatermarkStep<V, G, F> {
     fn run(&self, input: &Input<'_>) -> Result<Ran> {
         let mut marks = Buffer::default();
         marks.reserve(input.rows * 8);
-        let mut generator = self.generator.borrow_mut();
+        let mut generators = self.generators.borrow_mut();
+        let generator = generators
+            .entry(input.segment)
+            .or_insert_with(|| (self.open)(&self.cx));
         let done = input.each::<V>(|i, row| {
             let mut out = WatermarkOut { mark: NONE };
             generator.on_row(row, Timestamp(input.time_of(i)), &mut out);

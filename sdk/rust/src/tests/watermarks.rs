@@ -95,6 +95,81 @@ fn a_watermark_stands_where_the_function_gives_one() {
 }
 
 #[test]
+fn each_segment_has_a_generator_of_its_own() {
+    let mut instance = open(u64::MAX, |job, _| {
+        let strategy = generated().idle_after(seconds(1));
+        source(job)
+            .assign_watermarks_with(strategy, "greatest", |_| Greatest(0))
+            .sink("x", blackhole());
+        Ok(())
+    });
+    let first = run(&mut instance, &ticks(&[5, 4]));
+    assert_eq!(marks(&first), [50, IDLE]);
+    let second = run(&mut instance, &ticks(&[4, 3]));
+    assert_eq!(marks(&second), [40, IDLE], "of another split");
+    let again = instance.transform(0, AT, batch(&ticks(&[5, 6]))).unwrap();
+    assert_eq!(marks(&again), [IDLE, 60]);
+}
+
+#[test]
+fn a_strategy_of_another_kind_is_no_generators() {
+    let job: fn(&mut Job, &Params) -> Result<()> = |job, _| {
+        source(job)
+            .assign_watermarks_with(monotonous(), "greatest", |_| Greatest(0))
+            .sink("x", blackhole());
+        Ok(())
+    };
+    let error = describe("j", job, &[]).unwrap_err();
+    assert!(
+        error.message.contains("begins with generated()"),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn watermarks_come_at_the_jobs_interval_unless_their_strategy_says_another() {
+    use crate::bindings::exports::pelton::job::graph::Emit;
+    fn emits(job: impl Fn(&mut Job) -> Result<()>) -> Vec<Emit> {
+        let graph = describe("j", |j, _| job(j), &[]).unwrap();
+        let strategies = graph.operators.iter().filter_map(|o| match &o.body {
+            Body::Timestamps(t) => Some(t.emit),
+            _ => None,
+        });
+        strategies.collect()
+    }
+    fn streams(job: &mut Job) -> Result<()> {
+        let strategies = [
+            monotonous(),
+            monotonous().every_batch(),
+            bounded(seconds(1)).every(seconds(2)),
+            monotonous().every_row(),
+            monotonous().every(millis(0)),
+        ];
+        for strategy in strategies {
+            let ticks: Stream<Tick> = job.source("ticks", files::json("x"));
+            ticks
+                .assign_timestamps(strategy, |t| Timestamp(t.at))
+                .sink("x", blackhole());
+        }
+        Ok(())
+    }
+    let own = [
+        Emit::Batch,
+        Emit::Interval(2_000),
+        Emit::Row,
+        Emit::Interval(0),
+    ];
+    let all = emits(streams);
+    assert_eq!((all[0], &all[1..]), (Emit::Regular, own.as_slice()));
+    let all = emits(|job| {
+        job.watermark_interval(millis(50));
+        streams(job)
+    });
+    assert_eq!((all[0], &all[1..]), (Emit::Interval(50), own.as_slice()));
+}
+
+#[test]
 fn nothing_runs_behind_a_generator_in_its_call() {
     let mut instance = open(u64::MAX, |job, _| {
         source(job)

@@ -101,6 +101,7 @@ impl TimestampsOperator {
             return Ok(());
         };
         self.emitted = Watermark(emitted);
+        self.go_to_next_tick(cx.monotonic);
         if let From::Ingestion(last) = &mut self.times {
             *last = given;
         }
@@ -115,11 +116,14 @@ impl TimestampsOperator {
             // In a job that asks for no idleness, none is.
             lane.idle = idle && self.idle_ns.is_some();
         }
-        for (lane, gauge) in self.lanes.iter().zip(&self.watch.gauges) {
+        for (split, (lane, gauge)) in self.lanes.iter().zip(&self.watch.gauges).enumerate() {
+            self.said
+                .iter()
+                .for_each(|s| s.set_silent(split, lane.idle));
             if lane.greatest == i64::MIN {
                 continue;
             }
-            gauge.rows(self.watermark_of(lane), cx.monotonic);
+            gauge.rows(self.watermark_of(split, lane), cx.monotonic);
             gauge.set(match lane.idle {
                 true => SplitState::Idle,
                 false => SplitState::Active,

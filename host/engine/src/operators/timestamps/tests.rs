@@ -112,22 +112,89 @@ fn after_each_row_it_is_the_same_whatever_the_batch() {
     assert_eq!(rows.join(" "), whole);
 }
 
-#[test]
-fn at_intervals_a_watermark_waits_for_its_time() {
-    let spec = Timestamps {
-        emit: Emit::Interval(200),
+fn at_intervals(ms: u64) -> Timestamps {
+    Timestamps {
+        emit: Emit::Interval(ms),
         ..spec()
-    };
-    let mut f = Fixture::new(&spec, 1);
+    }
+}
+
+#[test]
+fn at_intervals_a_watermark_waits_for_the_next_tick() {
+    let mut f = Fixture::new(&at_intervals(200), 1);
     f.ms = 1_000;
-    assert_eq!(f.rows(0, &[20]), "20 w9");
-    f.ms = 1_100;
-    assert_eq!(f.rows(0, &[40]), "40");
+    assert_eq!(
+        f.rows(0, &[20]),
+        "20",
+        "the clock begins with the first row"
+    );
     let due = Wakeup::Monotonic(Monotonic(1_200_000_000));
     assert_eq!(f.operator.next_wake(), Some(due));
-    f.ms = 1_200;
-    assert_eq!(f.wake(), "w29");
-    assert_eq!(f.operator.next_wake(), None);
+    f.ms = 1_199;
+    assert_eq!(f.rows(0, &[40]), "40");
+    f.ms = 1_210;
+    assert_eq!(f.rows(0, &[41]), "41 w30");
+    assert_eq!(f.operator.next_wake(), None, "there is nothing to say");
+    f.ms = 1_650;
+    assert_eq!(f.rows(0, &[60]), "60", "two ticks passed without a row");
+    f.ms = 1_799;
+    assert_eq!(f.wake(), "");
+    f.ms = 1_800;
+    assert_eq!(f.wake(), "w49");
+}
+
+#[test]
+fn where_nothing_else_is_said_the_interval_is_200_ms() {
+    let regular = Timestamps {
+        emit: Emit::Regular,
+        ..spec()
+    };
+    let mut f = Fixture::new(&regular, 1);
+    f.rows(0, &[20]);
+    let due = Wakeup::Monotonic(Monotonic(200_000_000));
+    assert_eq!(f.operator.next_wake(), Some(due));
+}
+
+#[test]
+fn a_fast_replay_has_watermarks_before_their_time() {
+    let mut f = Fixture::new(&at_intervals(200), 1);
+    let batch: Vec<i64> = (0..8_192).collect();
+    let seen = (0..16).map(|_| f.rows(0, &batch));
+    let marks: Vec<_> = seen.map(|s| s.ends_with("w8180")).collect();
+    let expected: Vec<_> = (0..16).map(|i| i == 7).collect();
+    assert_eq!(marks, expected, "one after 65,536 rows, and it rises once");
+}
+
+#[test]
+fn without_an_interval_none_comes_before_the_end() {
+    let mut f = Fixture::new(&at_intervals(0), 1);
+    for _ in 0..9 {
+        assert!(!f.rows(0, &vec![20; 8_192]).contains('w'));
+    }
+    f.ms = 100_000;
+    assert_eq!((f.wake().as_str(), f.operator.next_wake()), ("", None));
+    assert_eq!(f.above(Watermark::MAX), format!("w{}", i64::MAX));
+}
+
+#[test]
+fn what_a_split_allows_is_said_before_it_is_idle() {
+    let spec = Timestamps {
+        idle_ms: Some(50),
+        ..at_intervals(200)
+    };
+    let mut f = Fixture::new(&spec, 2);
+    f.rows(0, &[100]);
+    f.rows(1, &[50]);
+    f.ms = 30;
+    f.rows(0, &[101]);
+    f.ms = 50;
+    assert_eq!(f.wake(), "w39");
+    f.ms = 80;
+    assert_eq!(
+        f.wake(),
+        "w90 Idle",
+        "the last one's is not kept back either"
+    );
 }
 
 #[test]
@@ -163,6 +230,35 @@ fn generated_ones_are_passed_on_and_others_are_not() {
         "Idle"
     );
     assert_eq!(f.above(Watermark::MAX), format!("Activew{}", i64::MAX));
+}
+
+#[test]
+fn a_split_whose_generator_is_silent_or_idle_holds_nothing_back() {
+    let spec = Timestamps {
+        watermarks: Watermarks::Generated,
+        idle_ms: Some(50),
+        drift_ms: Some(100),
+        ..spec()
+    };
+    let mut f = Fixture::new(&spec, 2);
+    let said = Said::new(Arc::clone(&f.splits));
+    f.operator = f.operator.told_by(Arc::clone(&said));
+    let say = |f: &mut Fixture, split, mark: i64| {
+        said.set_silent(split, false);
+        said.set_mark(split, Watermark(mark));
+        f.rows(split, &[mark])
+    };
+    assert_eq!(say(&mut f, 0, 150), "150");
+    assert_eq!(say(&mut f, 1, 20), "20");
+    assert!(f.splits.is_paused(0), "150 is more than 100 above 20");
+    assert_eq!(f.above(Watermark(20)), "w20");
+    f.ms = 50;
+    assert_eq!(f.wake(), "w150", "the other is without rows");
+    f.wake();
+    assert!(!f.splits.is_paused(0));
+    said.set_idle(0, true);
+    assert_eq!(f.rows(0, &[150]), "150");
+    assert_eq!(f.operator.watch().gauges[0].state(), SplitState::Idle);
 }
 
 #[test]

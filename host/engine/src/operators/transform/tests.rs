@@ -85,10 +85,15 @@ impl Functions for Marks {
 struct Fixture {
     operator: TransformOperator,
     watermark: Watermark,
+    splits: Arc<Splits>,
 }
 
 impl Fixture {
     fn new() -> Self {
+        Self::of(&[""])
+    }
+
+    fn of(splits: &[&str]) -> Self {
         let schema = Schema::new(vec![Field::new("mark", DataType::I64)]);
         let member = Member {
             name: "g".into(),
@@ -102,10 +107,38 @@ impl Fixture {
             declared: vec![schema.clone()],
             metrics: OperatorMetrics::new(),
         };
+        let splits = Splits::new(splits.iter().map(|s| (*s).to_owned()).collect());
+        let operator = TransformOperator::new(vec![member], &schema, &schema).unwrap();
         Self {
-            operator: TransformOperator::new(vec![member], &schema, &schema).unwrap(),
+            operator: operator.noted_in(Said::new(Arc::clone(&splits))),
             watermark: Watermark::MIN,
+            splits,
         }
+    }
+
+    fn rows_of(&mut self, split: usize, marks: &[i64]) -> String {
+        self.splits.enter(split);
+        self.rows(marks).join(" ")
+    }
+
+    fn saved(&mut self, index: u32) -> MemoryTask<'static> {
+        let (snapshot, mut writer) = MemorySnapshot::new();
+        writer.operator("g");
+        self.operator.snapshot(None, &mut writer).unwrap();
+        writer.finish();
+        MemoryTask {
+            index,
+            key_groups: (0, 0),
+            operators: &["g"],
+            snapshot,
+        }
+    }
+
+    fn restored(mut self, from: &RestoreFrom, task: u32, parallelism: u32) -> Self {
+        let range = KeyGroupRange::of_task(task, parallelism, 128);
+        let from = from.operator("g", (task, parallelism), range);
+        assert!(self.with(|op, cx| op.restore(&from, cx)).is_empty());
+        self
     }
 
     fn with(
@@ -181,26 +214,11 @@ fn watermarks_from_above_are_not_passed_on_but_for_the_last() {
 #[test]
 fn a_generator_goes_on_from_its_last_watermark_and_idleness() {
     let of = |fixtures: &mut [Fixture]| {
-        let mut tasks = Vec::new();
-        for (index, f) in fixtures.iter_mut().enumerate() {
-            let (snapshot, mut writer) = MemorySnapshot::new();
-            writer.operator("g");
-            f.operator.snapshot(None, &mut writer).unwrap();
-            writer.finish();
-            tasks.push(MemoryTask {
-                index: index as u32,
-                key_groups: (0, 0),
-                operators: &["g"],
-                snapshot,
-            });
-        }
-        checkpoint(128, &tasks).unwrap()
+        let tasks = fixtures.iter_mut().zip(0..).map(|(f, task)| f.saved(task));
+        checkpoint(128, &tasks.collect::<Vec<_>>()).unwrap()
     };
     let restored = |from: &RestoreFrom, task: u32, parallelism: u32| {
-        let mut f = Fixture::new();
-        let range = KeyGroupRange::of_task(task, parallelism, 128);
-        let from = from.operator("g", (task, parallelism), range);
-        assert!(f.with(|op, cx| op.restore(&from, cx)).is_empty());
+        let mut f = Fixture::new().restored(from, task, parallelism);
         let due = f.operator.next_wake().is_some();
         let emitted = f.with(|op, cx| op.wake(cx));
         assert_eq!(due, !emitted.is_empty());
@@ -221,4 +239,55 @@ fn a_generator_goes_on_from_its_last_watermark_and_idleness() {
     let (mut f, emitted) = restored(&from, 0, 1);
     assert!(emitted.is_empty(), "one of them was not idle");
     assert_eq!(f.rows(&[5, 6]).join(" "), "5 6 watermark 6");
+}
+
+#[test]
+fn the_least_of_the_splits_counts_unless_it_is_idle_or_has_ended() {
+    let mut f = Fixture::of(&["a", "b"]);
+    assert_eq!(f.rows_of(0, &[10, 20]), "10 20", "the other has not begun");
+    let between = format!("5 watermark 5 {NONE} 7 watermark 7");
+    assert_eq!(f.rows_of(1, &[5, NONE, 7]), between);
+    let goes_idle = format!("{IDLE} watermark 20");
+    assert_eq!(f.rows_of(1, &[IDLE]), goes_idle);
+    assert_eq!(f.rows_of(0, &[30]), "30 watermark 30");
+    assert_eq!(f.rows_of(0, &[IDLE]), format!("{IDLE} Idle"));
+    assert_eq!(
+        f.rows_of(1, &[9]),
+        "Active 9",
+        "it holds again, and nothing goes back"
+    );
+    f.splits.end(1);
+    assert_eq!(
+        f.rows_of(1, &[40]),
+        "40 watermark 40",
+        "its last rows count"
+    );
+    assert_eq!(f.rows_of(0, &[50]), "50 watermark 50");
+}
+
+#[test]
+fn each_split_has_a_generator_of_its_own() {
+    let mut f = Fixture::of(&["a", "b"]);
+    f.rows_of(0, &[1]);
+    assert_eq!(f.operator.segments, [Some(Segment(0)), None]);
+    f.rows_of(1, &[1]);
+    assert_eq!(f.operator.segments, [Some(Segment(0)), Some(Segment(0))]);
+}
+
+#[test]
+fn each_split_goes_on_from_its_last_watermark() {
+    let mut before = Fixture::of(&["a", "b"]);
+    before.rows_of(0, &[10]);
+    before.rows_of(1, &[30]);
+    let from = checkpoint(128, &[before.saved(0)]).unwrap();
+    let mut same = Fixture::of(&["b", "a"]).restored(&from, 0, 1);
+    assert_eq!(same.rows_of(1, &[20]), "20 watermark 20");
+    assert_eq!(same.rows_of(1, &[40]), "40 watermark 30");
+    let mut other = Fixture::of(&["b", "c"]).restored(&from, 0, 1);
+    assert_eq!(
+        other.rows_of(0, &[50]),
+        "50",
+        "one that was not there is behind all others"
+    );
+    assert_eq!(other.rows_of(1, &[11]), "11 watermark 11");
 }
