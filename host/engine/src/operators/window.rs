@@ -53,7 +53,7 @@ pub fn operator_of_task(
     let groups = place.max_parallelism;
     Ok(if spec.assigner.is_session() {
         let operator = SessionOperator::new(spec, name, input, declared)?;
-        Box::new(operator.of_task(groups))
+        Box::new(operator.of_task(groups).with_room(place)?)
     } else {
         let operator = WindowOperator::new(spec, name, input, declared)?;
         Box::new(operator.of_task(place.task, groups).with_room(place)?)

@@ -8,14 +8,18 @@
 //! Flink refuses to merge into a window that the watermark has closed; with one gap for all rows that cannot come to
 //! pass, because a session that is still kept only ends later by merging. Results come by the end of the session, then
 //! in the order in which their keys came (a key without a session counts as new).
+//!
+//! Where the backend keeps state elsewhere, keys leave memory when half of the room that there is for it is used.
 
 mod book;
+mod overflow;
 mod saved;
+mod spill;
 mod timers;
 
 use std::sync::atomic::Ordering;
 
-use pelton_model::barrier::Barrier;
+use pelton_model::barrier::{Barrier, SnapshotForm};
 use pelton_model::batch::Batch;
 use pelton_model::graph::WindowSpec;
 use pelton_model::key::MAX_PARALLELISM_DEFAULT;
@@ -32,7 +36,9 @@ use crate::operator::{Context, Operator};
 use crate::snapshot::{Restored, SnapshotWriter};
 use crate::state::{KeyIndex, RowSet, check_bytes};
 use book::{Book, Due, Placed};
+use overflow::Overdue;
 use saved::Writing;
+use spill::Spill;
 
 /// The operator.
 pub struct SessionOperator {
@@ -46,8 +52,14 @@ pub struct SessionOperator {
     /// Sessions of a depth above 0.
     deep: Vec<u32>,
     watermark: Watermark,
+    /// Up to where sessions in memory were looked at: the watermark, or less while sessions fire.
+    reached: Watermark,
     /// Sessions that the watermark has reached, and the first that is still to fire.
     due: (Vec<Due>, usize),
+    /// There may be more of them.
+    firing: Option<Overdue>,
+    /// What does not fit in memory.
+    spill: Option<Box<Spill>>,
     slots: Vec<u32>,
     form: Form,
     /// What the snapshot at hand still lacks.
@@ -92,7 +104,10 @@ impl SessionOperator {
             levels: Vec::new(),
             deep: Vec::new(),
             watermark: Watermark::MIN,
+            reached: Watermark::MIN,
             due: (Vec::new(), 0),
+            firing: None,
+            spill: None,
             slots: Vec::new(),
         })
     }
@@ -191,26 +206,38 @@ impl SessionOperator {
     /// once none is left.
     fn fire_due(&mut self, rows_max: u64, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
         let before = cx.metrics.rows_out.load(Ordering::Relaxed);
-        let (due, mut first) = std::mem::take(&mut self.due);
-        while let Some(rest) = due.get(first..).filter(|rest| !rest.is_empty()) {
-            if cx.metrics.rows_out.load(Ordering::Relaxed) - before >= rows_max {
-                self.due = (due, first);
+        // Keys that only leave for good are work too.
+        let mut keys = 0;
+        loop {
+            let (due, mut first) = std::mem::take(&mut self.due);
+            while let Some(rest) = due.get(first..).filter(|rest| !rest.is_empty()) {
+                if cx.metrics.rows_out.load(Ordering::Relaxed) - before >= rows_max {
+                    self.due = (due, first);
+                    self.count(cx)?;
+                    return Ok(None);
+                }
+                let now: Vec<u32> = rest
+                    .iter()
+                    .take(BATCH_ROWS_MAX)
+                    .map(|d| d.session)
+                    .collect();
+                self.fire(&now, cx)?;
+                for session in &now {
+                    if self.book.fired(*session, self.watermark) {
+                        self.forget(*session);
+                    }
+                }
+                first += now.len();
+            }
+            if keys >= rows_max && self.firing.is_some() {
                 self.count(cx)?;
                 return Ok(None);
             }
-            let now: Vec<u32> = rest
-                .iter()
-                .take(BATCH_ROWS_MAX)
-                .map(|d| d.session)
-                .collect();
-            self.fire(&now, cx)?;
-            for session in &now {
-                if self.book.fired(*session, self.watermark) {
-                    self.forget(*session);
-                }
+            if !self.next_due(&mut keys)? {
+                break;
             }
-            first += now.len();
         }
+        self.keep_to_room()?;
         self.count(cx)?;
         Ok(Some(self.watermark))
     }
@@ -219,10 +246,8 @@ impl SessionOperator {
         cx.metrics
             .state_entries
             .store(self.book.live() as u64, Ordering::Relaxed);
-        check_bytes(
-            self.index.bytes() + self.book.bytes() + self.values.bytes(),
-            cx.limits,
-        )
+        let elsewhere = self.spill.as_ref().map_or(0, |s| s.state.bytes());
+        check_bytes(self.memory() + elsewhere, cx.limits)
     }
 
     /// Puts the rows into sessions and adds them. Returns those that are too late.
@@ -266,7 +291,7 @@ impl SessionOperator {
     }
 
     fn is_firing(&self) -> bool {
-        self.due.1 < self.due.0.len()
+        self.due.1 < self.due.0.len() || self.firing.is_some()
     }
 }
 
@@ -285,9 +310,11 @@ impl Operator for SessionOperator {
         let rows = RowSet::First(batch.len());
         index.locate(&self.frame.key_of(&batch), rows, &mut keys)?;
         self.book.grow(index.slots());
+        self.bring(&keys)?;
         let late = self.take_in(&batch, &times, &keys, cx)?;
         self.slots = keys;
         self.frame.emit_late(&batch, late, cx)?;
+        self.keep_to_room()?;
         self.count(cx)
     }
 
@@ -298,11 +325,8 @@ impl Operator for SessionOperator {
         if cx.watermark <= self.watermark {
             return Ok(Some(cx.watermark));
         }
-        let mut gone = Vec::new();
-        let due = self.book.due(self.watermark, cx.watermark, &mut gone);
+        self.firing = Some(Overdue::new(self.watermark));
         self.watermark = cx.watermark;
-        gone.into_iter().for_each(|session| self.forget(session));
-        self.due = (due, 0);
         self.fire_due(ROWS_A_CALL, cx)
     }
 
@@ -310,24 +334,17 @@ impl Operator for SessionOperator {
         self.is_firing()
     }
 
-    fn snapshot(&mut self, _barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
-        self.freeze(into);
-        Ok(())
+    fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+        let form = barrier.map_or(SnapshotForm::Canonical, |b| b.form);
+        self.freeze(form, into)
     }
 
     fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
-        let Some(writing) = &mut self.writing else {
-            return Ok(true);
-        };
-        let over = writing.go_on(&self.form, into)?;
-        if over {
-            self.writing = None;
-        }
-        Ok(over)
+        self.write_frozen(into)
     }
 
     fn abort_snapshot(&mut self) {
-        self.writing = None;
+        self.thaw();
     }
 
     fn restore(&mut self, from: &Restored<'_>, cx: &mut Context<'_>) -> Result<()> {

@@ -2,6 +2,7 @@ mod combined;
 mod saved;
 mod sessions;
 mod spilled;
+mod spilled_sessions;
 mod values;
 
 use super::*;

@@ -3,12 +3,15 @@
 //! A row of time `t` makes `[t, t + gap)`, which merges with every session of its key that it touches or overlaps. Only
 //! a row that touches none can be too late: a session that is kept ends late enough, and growing does not shorten it.
 
+mod room;
+
 use std::collections::VecDeque;
 
 use pelton_model::time::EventTime;
 use pelton_model::watermark::Watermark;
 
 use super::timers::Timers;
+pub(super) use room::Leaving;
 
 const NONE: u32 = u32::MAX;
 /// The session stands at no time.
@@ -28,11 +31,15 @@ pub(super) struct Book {
     live: usize,
     arrivals: u64,
     timers: Timers,
+    /// Where the search for keys to give up goes on.
+    hand: u32,
 }
 
 /// The sessions of a key, none touching another.
 struct Sessions {
     latest: u32,
+    /// Rows came since the hand last came by.
+    touched: bool,
     /// All others, ascending.
     older: VecDeque<u32>,
     /// When the key came, counted in keys.
@@ -69,7 +76,7 @@ pub(super) enum Placed {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Due {
     pub(super) end: i64,
-    arrival: u64,
+    pub(super) arrival: u64,
     pub(super) session: u32,
 }
 
@@ -128,6 +135,7 @@ impl Book {
             live: 0,
             arrivals: 0,
             timers: Timers::new(gap_ms),
+            hand: 0,
         }
     }
 
@@ -136,6 +144,7 @@ impl Book {
         if self.keys.len() < keys {
             self.keys.resize_with(keys, || Sessions {
                 latest: NONE,
+                touched: false,
                 older: VecDeque::new(),
                 arrival: 0,
             });
@@ -232,7 +241,20 @@ impl Book {
             timer: UNTIMED,
             depth: 0,
         };
-        let slot = match self.free.pop() {
+        let slot = self.enter(session);
+        if let Some(k) = self.keys.get_mut(key as usize) {
+            if k.latest == NONE {
+                self.arrivals += 1;
+                k.arrival = self.arrivals;
+            }
+            k.insert(at, slot);
+        }
+        self.settle(slot, None, watermark)
+    }
+
+    fn enter(&mut self, session: Session) -> u32 {
+        self.live += 1;
+        match self.free.pop() {
             Some(slot) => {
                 if let Some(s) = self.all.get_mut(slot as usize) {
                     *s = session;
@@ -243,16 +265,7 @@ impl Book {
                 self.all.push(session);
                 (self.all.len() - 1) as u32
             }
-        };
-        self.live += 1;
-        if let Some(k) = self.keys.get_mut(key as usize) {
-            if k.latest == NONE {
-                self.arrivals += 1;
-                k.arrival = self.arrivals;
-            }
-            k.insert(at, slot);
         }
-        self.settle(slot, None, watermark)
     }
 
     /// All sessions that there are.
@@ -270,36 +283,50 @@ impl Book {
         (0u32..).zip(&self.all).filter_map(open).collect()
     }
 
-    /// A session that was there at a checkpoint: its slot. It touches no other.
+    /// A session that was there before: its slot. It touches no other.
     pub(super) fn take_back(
         &mut self,
         key: u32,
         (start, end): (i64, i64),
         arrival: u64,
-        watermark: Watermark,
+        fired: bool,
     ) -> Option<u32> {
         let all = &self.all;
-        let k = self.keys.get_mut(key as usize)?;
+        let k = self.keys.get(key as usize)?;
         let before = |s: u32| all.get(s as usize).is_some_and(|s| s.start < start);
         let at = if k.latest == NONE || before(k.latest) {
             k.len()
         } else {
             k.older.partition_point(|s| before(*s))
         };
-        let slot = self.all.len() as u32;
-        k.insert(at, slot);
-        k.arrival = arrival;
-        self.arrivals = self.arrivals.max(arrival);
-        self.live += 1;
-        self.all.push(Session {
+        let slot = self.enter(Session {
             key,
             start,
             end,
             timer: UNTIMED,
             depth: 0,
         });
-        self.settle(slot, None, watermark);
+        let k = self.keys.get_mut(key as usize)?;
+        k.insert(at, slot);
+        k.arrival = arrival;
+        self.count_from(arrival);
+        self.time(slot, self.due_at(end, fired));
         Some(slot)
+    }
+
+    /// Keys that come from now on come after this one.
+    pub(super) fn count_from(&mut self, arrival: u64) {
+        self.arrivals = self.arrivals.max(arrival);
+    }
+
+    /// How many keys have come.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// When a session that ends here is to be looked at, whether it has fired or not.
+    fn due_at(&self, end: i64, fired: bool) -> i64 {
+        if fired { self.cleanup(end) } else { end - 1 }
     }
 
     /// Sees to it that a session that has changed is looked at in time.
@@ -307,11 +334,7 @@ impl Book {
         let mut fires = false;
         if let Some(s) = self.all.get(session as usize) {
             fires = watermark.has_passed(EventTime(s.end - 1));
-            let at = if fires {
-                self.cleanup(s.end)
-            } else {
-                s.end - 1
-            };
+            let at = self.due_at(s.end, fires);
             if s.timer == UNTIMED || at < s.timer {
                 self.time(session, at);
             }

@@ -72,6 +72,18 @@ impl Timers {
         }
     }
 
+    /// How many entries there are, also of sessions that are gone.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.buckets.clear();
+        self.heap.clear();
+        self.len = 0;
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.len as u64 * 16
     }
