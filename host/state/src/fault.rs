@@ -38,6 +38,28 @@ pub(crate) fn another_kind() -> Error {
     )
 }
 
+/// The system has no thread for a snapshot.
+pub(crate) fn no_thread(e: &std::io::Error) -> Error {
+    Error::new(
+        ErrorCode::StateFailed,
+        format!("the system has no thread for a snapshot: {e}"),
+    )
+    .help("raise the limit of threads; the next checkpoint tries again")
+}
+
+/// The thread of a snapshot is gone.
+pub(crate) fn lost() -> Error {
+    Error::bug("the thread of a snapshot has ended without a word")
+}
+
+/// A file of a snapshot that is not what was written.
+pub(crate) fn damaged(why: &str) -> Error {
+    Error::new(
+        ErrorCode::Corrupt,
+        format!("a file of the state is damaged: {why}"),
+    )
+}
+
 fn said(dir: &Path, kind: rocksdb::ErrorKind, message: &str) -> Error {
     let full = ["No space left", "Disk quota exceeded", "space limit"];
     let files = ["Too many open files"];

@@ -12,7 +12,7 @@
 //! ```text
 //! owner            locked as long as the process lives
 //! db/N             a database
-//! snapshot/N       links to the files of a snapshot, until it is uploaded
+//! snapshot/N       links to the files of a cut, or a delta, as long as snapshots are made of them
 //! restore/N        files that are read, until what is wanted of them is copied
 //! ```
 //!
@@ -31,12 +31,14 @@
 //! # Snapshots
 //!
 //! In the native form, `rocksdb-1`, a snapshot is the database's own files: tables that never change, and the list of
-//! them. A table is called after the database that made it, so that it is uploaded once, whoever has it later. In the
-//! canonical form it is read from the database at the same cut. What is linked, and when, is in `store`; what a task does
-//! at a barrier is in `rocks::snapshot`.
+//! them. A table is called after the database that made it, so that it is uploaded once, whoever has it later. As long as
+//! nothing but caches has changed since, snapshots are these same files with a chain of deltas, copied from the caches
+//! alone: that is `rocksdb-2`. In the canonical form a snapshot is read from the database at such a cut. What is linked,
+//! and when, is in `store`; what a task does at a barrier is in `rocks::snapshot` and `rocks::chain`.
 
 mod backend;
 mod canonical;
+mod delta;
 mod entries;
 mod fault;
 mod folder;

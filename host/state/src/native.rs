@@ -3,34 +3,41 @@
 //! The format is `rocksdb-1`: the files of a RocksDB database with the crate's layout. Tables never change; each has a
 //! name that no other file in the world has, the identity of the database that made it before its number. `CURRENT` and
 //! `MANIFEST-*` are of one snapshot alone. `OPTIONS-*` is left out: options come from the settings.
+//!
+//! In `rocksdb-2` there are [deltas](crate::delta) besides, called as tables are, which are applied in the order of their
+//! numbers; where nothing was ever in the database, there are deltas alone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use pelton_engine::snapshot::{LocalFile, NativeFiles, RestoreFrom};
+use pelton_engine::snapshot::{LocalFile, RestoreFrom};
 use pelton_model::checkpoint::{NativeFile, NativeState};
-use pelton_model::snapshot::SectionSpec;
 use pelton_model::{Error, ErrorCode, Result};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::fault::damaged;
 use crate::folder::{Folder, unusable};
 use crate::store::{Adopted, Store};
 
-/// What the files are.
+/// What files of a cut alone are.
 pub(crate) const FORMAT: &str = "rocksdb-1";
+/// What they are with deltas.
+pub(crate) const FORMAT_DELTAS: &str = "rocksdb-2";
 /// Files that are fetched at once.
 const FETCHED: usize = 4;
 
+/// The files of a cut. They are there as long as anybody has them.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    pub(crate) files: Vec<LocalFile>,
+    _folder: Folder,
+}
+
 /// Links the files of the store's cut into a folder of their own. Waits for the disk.
-pub(crate) fn link(
-    store: &Store,
-    sections: Vec<SectionSpec>,
-    given_up: &AtomicBool,
-) -> Result<NativeFiles> {
+pub(crate) fn link(store: &Store, given_up: &AtomicBool) -> Result<Linked> {
     let folder = store.shared().folder("snapshot");
     store.link(folder.path(), given_up)?;
     let io = |e: std::io::Error| unusable(folder.path(), &e);
@@ -44,6 +51,7 @@ pub(crate) fn link(
                 (name.clone(), Some(name))
             }
             Some(Kind::Head) => (local, None),
+            Some(Kind::Delta) => continue,
             // Options, and a log that nobody writes.
             None if entry.metadata().map_err(io)?.len() == 0 || !local.ends_with(".log") => {
                 continue;
@@ -57,13 +65,15 @@ pub(crate) fn link(
         });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(NativeFiles {
-        uid: String::new(),
-        format: FORMAT.to_owned(),
-        sections,
+    Ok(Linked {
         files,
-        folder: Arc::new(folder),
+        _folder: folder,
     })
+}
+
+/// The name of a delta.
+pub(crate) fn delta_name(store: &Store, number: u64) -> String {
+    store.unique_name(&format!("{number:06}.delta"))
 }
 
 /// A file of a database, by its name in the folder.
@@ -73,6 +83,8 @@ enum Kind {
     Table,
     /// What tables there are.
     Head,
+    /// What came after them.
+    Delta,
 }
 
 impl Kind {
@@ -80,6 +92,9 @@ impl Kind {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if local.strip_suffix(".sst").is_some_and(digits) {
             return Some(Self::Table);
+        }
+        if local.strip_suffix(".delta").is_some_and(digits) {
+            return Some(Self::Delta);
         }
         let head = local == "CURRENT" || local.strip_prefix("MANIFEST-").is_some_and(digits);
         head.then_some(Self::Head)
@@ -93,7 +108,7 @@ fn local_name(name: &str) -> Result<(&str, Kind)> {
         .map(|(_, local)| (local, Kind::of(local)));
     match (Kind::of(name), table) {
         (Some(kind), _) => Ok((name, kind)),
-        (None, Some((local, Some(Kind::Table)))) => Ok((local, Kind::Table)),
+        (None, Some((local, Some(kind @ (Kind::Table | Kind::Delta))))) => Ok((local, kind)),
         _ => Err(Error::new(
             ErrorCode::Corrupt,
             "a snapshot of the state has an unknown file",
@@ -102,9 +117,18 @@ fn local_name(name: &str) -> Result<(&str, Kind)> {
     }
 }
 
+/// The files of a snapshot, whole and checked.
+pub(crate) struct Fetched {
+    /// Whether there is a database; else there are deltas alone.
+    pub(crate) based: bool,
+    pub(crate) adopted: Adopted,
+    /// In their order: names, and where they are.
+    pub(crate) deltas: Vec<(String, PathBuf)>,
+}
+
 /// Brings the files of a snapshot into a folder, whole and checked. Errors: `Corrupt` and `NotFound`, with the object's
 /// name; the store's; `StateFailed`.
-pub(crate) fn fetch(from: &RestoreFrom, native: &NativeState, folder: Folder) -> Result<Adopted> {
+pub(crate) fn fetch(from: &RestoreFrom, native: &NativeState, folder: Folder) -> Result<Fetched> {
     let path = folder.path();
     fs::create_dir_all(path).map_err(|e| unusable(path, &e))?;
     let next = AtomicUsize::new(0);
@@ -126,13 +150,28 @@ pub(crate) fn fetch(from: &RestoreFrom, native: &NativeState, folder: Folder) ->
         }
         all
     })?;
-    let mut origins = BTreeMap::new();
+    let (mut based, mut origins, mut deltas) = (false, BTreeMap::new(), Vec::new());
     for file in &native.files {
-        if let (local, Kind::Table) = local_name(&file.name)? {
-            origins.insert(local.to_owned(), file.name.clone());
+        match local_name(&file.name)? {
+            (local, Kind::Table) => {
+                origins.insert(local.to_owned(), file.name.clone());
+            }
+            (_, Kind::Head) => based = true,
+            (local, Kind::Delta) => {
+                let number = local.strip_suffix(".delta").and_then(|n| n.parse().ok());
+                let number: u64 = number.ok_or_else(|| damaged("its number is too large"))?;
+                deltas.push((number, file.name.clone(), path.join(local)));
+            }
         }
     }
-    Ok(Adopted { folder, origins })
+    deltas.sort_by_key(|(number, ..)| *number);
+    let deltas = deltas.into_iter();
+    let deltas = deltas.map(|(_, name, path)| (name, path)).collect();
+    Ok(Fetched {
+        based,
+        adopted: Adopted { folder, origins },
+        deltas,
+    })
 }
 
 fn fetch_one(from: &RestoreFrom, file: &NativeFile, folder: &Path) -> Result<()> {
@@ -140,7 +179,7 @@ fn fetch_one(from: &RestoreFrom, file: &NativeFile, folder: &Path) -> Result<()>
     let path = folder.join(local);
     let io = |e: std::io::Error| unusable(folder, &e);
     match (&file.file.name, kind) {
-        (Some(object), Kind::Table) => from.blobs.get_file(object, &path)?,
+        (Some(object), Kind::Table | Kind::Delta) => from.blobs.get_file(object, &path)?,
         // Never a link: these are small, and the store is free to change its own.
         (Some(object), Kind::Head) => fs::write(&path, from.blobs.get(object)?).map_err(io)?,
         (None, _) => {
@@ -176,13 +215,6 @@ fn sum(path: &Path) -> std::io::Result<(u64, u64)> {
     }
 }
 
-fn damaged(why: &str) -> Error {
-    Error::new(
-        ErrorCode::Corrupt,
-        format!("a file of the state is damaged: {why}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,12 +226,16 @@ mod tests {
         assert_eq!(local_name(manifest).unwrap(), (manifest, Kind::Head));
         let table = local_name("0a-1b-2c-000017.sst").unwrap();
         assert_eq!(table, ("000017.sst", Kind::Table));
+        let delta = local_name("0a-1b-2c-000017.delta").unwrap();
+        assert_eq!(delta, ("000017.delta", Kind::Delta));
         for bad in [
             "",
             "..",
             "a/000017.sst",
             "a-../7.sst",
             "MANIFEST-",
+            "a-.delta",
+            "a-b.delta",
             "OPTIONS-000007",
             "7.log",
         ] {

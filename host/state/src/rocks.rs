@@ -7,6 +7,7 @@
 //! The cache gives up what was not used since its hand last came by. A slot that a timer holds keeps its number, and
 //! is passed over.
 
+mod chain;
 mod restore;
 mod room;
 mod snapshot;
@@ -32,6 +33,7 @@ use crate::fault::{another_kind, misfit};
 use crate::layout::{Place, Shape};
 use crate::store::{Adopted, Store};
 use crate::values::{StoreKeys, Values};
+use chain::Chain;
 use room::{TOUCHED, USED};
 use snapshot::Snapshot;
 
@@ -60,6 +62,11 @@ pub(crate) struct RocksState {
     steps: u32,
     time: Option<StateTime>,
     snapshot: Option<Snapshot>,
+    /// There while nothing has reached the store since the last cut.
+    chain: Option<Chain>,
+    /// Deltas that were begun, and slots whose values are gone, of which there may be a value in one.
+    deltas: u64,
+    gone: Vec<u32>,
     /// Whether there ever was a snapshot, and what was written to caches since they were clean: slots and bytes.
     snapshots: bool,
     dirtied: (usize, usize),
@@ -98,6 +105,9 @@ impl RocksState {
             });
         }
         shared.enter();
+        // Lists and maps are written through.
+        let through = states.iter().any(|s| matches!(s, State::Entries(_)));
+        let chain = (!stored && !through).then(Chain::default);
         Ok(Self {
             store,
             place: match owner.key.is_empty() {
@@ -119,6 +129,9 @@ impl RocksState {
             steps: 0,
             time: None,
             snapshot: None,
+            chain,
+            deltas: 0,
+            gone: Vec::new(),
             snapshots: false,
             dirtied: (0, 0),
             keys: StoreKeys::default(),
@@ -206,13 +219,24 @@ fn store_keys(
     encoded: &mut Vec<u8>,
     keys: &mut StoreKeys,
 ) {
+    put_keys(index, place, slots, encoded, keys);
+    keys.sort();
+}
+
+/// As [`store_keys`], in the order of the slots.
+fn put_keys(
+    index: &KeyIndex,
+    place: Place,
+    slots: &[u32],
+    encoded: &mut Vec<u8>,
+    keys: &mut StoreKeys,
+) {
     keys.clear();
     for slot in slots {
         encoded.clear();
         index.encoding(*slot, encoded);
         keys.push(*slot, |out| place.value_key(encoded, out));
     }
-    keys.sort();
 }
 
 /// As many map keys as slots, none of them missing.
@@ -406,6 +430,7 @@ impl KeyedState for RocksState {
 
     fn tidy(&mut self, pinned: &dyn Fn(u32) -> bool) -> Result<()> {
         self.sweep(pinned);
+        self.free_gone(pinned);
         let mut entries = false;
         for state in &mut self.states {
             if let State::Entries(e) = state {
@@ -474,6 +499,11 @@ impl KeyedState for RocksState {
         Some(self.store.shared().share())
     }
 
+    fn beside(&self, owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {
+        let state = Self::open(self.store.shared().clone(), owner.clone(), None)?;
+        Ok(Some(Box::new(state)))
+    }
+
     fn len(&self) -> usize {
         self.index.len()
     }
@@ -488,8 +518,3 @@ impl Drop for RocksState {
         self.store.shared().leave(self.held);
     }
 }
-    fn beside(&self, owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {
-        let state = Self::open(self.store.shared().clone(), owner.clone(), None)?;
-        Ok(Some(Box::new(state)))
-    }
-

@@ -4,7 +4,9 @@ mod bounds;
 mod deltas;
 mod evolution;
 mod gate;
+mod golden;
 mod snapshots;
+mod timers;
 mod windows;
 
 use std::sync::Arc;

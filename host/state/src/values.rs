@@ -9,6 +9,7 @@ use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::WriteBatch;
 
+use crate::delta::DeltaOut;
 use crate::layout::unstamp;
 use crate::store::{Family, Store};
 
@@ -16,8 +17,12 @@ use crate::store::{Family, Store};
 const KNOWN: u8 = 1;
 /// The store has something else.
 const DIRTY: u8 = 2;
-/// The store has something else, and a snapshot that has begun is to have what the cache has.
+/// A snapshot that has begun is to have what the cache has, which the store has not.
 const FROZEN: u8 = 4;
+/// It has changed since the last snapshot began.
+const FRESH: u8 = 8;
+/// Deltas of the chain have a value of it.
+const CHAINED: u8 = 16;
 
 /// Keys of slots as they stand in the store, ascending.
 #[derive(Debug, Default)]
@@ -41,7 +46,7 @@ impl StoreKeys {
         self.spans.push((slot, start, self.bytes.len() as u32));
     }
 
-    /// Puts them in order. Most are told apart by their first eight bytes.
+    /// Puts them in order, which reads and writes of the store need. Most are told apart by their first eight bytes.
     pub(crate) fn sort(&mut self) {
         let bytes = &self.bytes;
         let key = |span: &(u32, u32, u32)| bytes.get(span.1 as usize..span.2 as usize);
@@ -108,7 +113,7 @@ impl Values {
     /// The cut of a snapshot: all that the store has otherwise is to be written as it is now.
     pub(crate) fn freeze(&mut self) {
         for flags in &mut self.flags {
-            *flags = *flags & !DIRTY | (*flags & DIRTY) << 1;
+            *flags = *flags & KNOWN | (*flags & DIRTY) << 1;
         }
     }
 
@@ -117,6 +122,78 @@ impl Values {
         for flags in &mut self.flags {
             *flags = *flags & !FROZEN | (*flags & FROZEN) >> 1;
         }
+    }
+
+    /// How many slots have changed since the last snapshot, and how many the store has otherwise.
+    pub(crate) fn changed(&self) -> (u64, u64) {
+        // Sums of bytes, some at a time, are what the processor adds up fastest.
+        let count = |some: &[u8], what: u8| -> u64 {
+            let ones = some.iter().map(|flags| u8::from(flags & what != 0));
+            u64::from(ones.sum::<u8>())
+        };
+        self.flags.chunks(255).fold((0, 0), |(fresh, dirty), some| {
+            (fresh + count(some, FRESH), dirty + count(some, DIRTY))
+        })
+    }
+
+    /// The barrier of a delta: what has changed since the last one is to be copied as it is now; where deltas are
+    /// `replaced`, all that the store has otherwise.
+    pub(crate) fn freeze_changed(&mut self, replaced: bool) {
+        let (taken, kept) = match replaced {
+            true => (DIRTY, KNOWN | DIRTY),
+            false => (FRESH, KNOWN | DIRTY | CHAINED),
+        };
+        for flags in &mut self.flags {
+            let frozen = if *flags & taken == 0 { 0 } else { FROZEN };
+            *flags = *flags & kept | frozen;
+        }
+    }
+
+    /// There is no delta any more that waits.
+    pub(crate) fn thaw_changed(&mut self) {
+        self.flags.iter_mut().for_each(|flags| *flags &= !FROZEN);
+    }
+
+    /// Copies those of the slots that a delta waits for into it, as the state with this number. Those whose values are
+    /// gone are added to `gone`.
+    pub(crate) fn copy(
+        &mut self,
+        number: usize,
+        keys: &StoreKeys,
+        out: &mut DeltaOut,
+        gone: &mut Vec<u32>,
+    ) -> Result<()> {
+        let waits = keys.iter().map(|(slot, _)| slot);
+        let waits = waits.filter(|slot| self.is_frozen(*slot));
+        let set: Vec<u32> = waits.filter(|slot| self.cached.has(*slot)).collect();
+        let values = self.cached.encodings(&set)?;
+        let stamped = self.expiry.is_some();
+        let mut next = 0;
+        for (slot, key) in keys.iter() {
+            let flags = self.flags(slot);
+            if flags & FROZEN == 0 {
+                continue;
+            }
+            let mut now = flags & !(FROZEN | CHAINED);
+            if self.cached.has(slot) {
+                let stamp = self.stamp(slot).to_be_bytes();
+                let stamp = if stamped { stamp.as_slice() } else { &[] };
+                out.put(number, key, Some([stamp, values.row(next)]));
+                next += 1;
+                now |= CHAINED;
+            } else {
+                if self.stored || flags & CHAINED != 0 {
+                    out.put(number, key, None);
+                }
+                if !self.stored {
+                    gone.push(slot);
+                }
+            }
+            if let Some(flags) = self.flags.get_mut(slot as usize) {
+                *flags = now;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the slot has something that a snapshot waits for.
@@ -132,7 +209,7 @@ impl Values {
     /// The store has what the cache has.
     pub(crate) fn settle(&mut self, slot: u32) {
         if let Some(flags) = self.flags.get_mut(slot as usize) {
-            *flags &= !(DIRTY | FROZEN);
+            *flags &= KNOWN;
         }
     }
 
@@ -243,7 +320,7 @@ impl Values {
                 let now = expiry.stamp();
                 if self.cached.has(*slot) && stamp != now && !expiry.is_over(stamp) {
                     self.set_stamp(*slot, now);
-                    self.flag(*slot, DIRTY);
+                    self.flag(*slot, DIRTY | FRESH);
                 }
             }
         }
@@ -263,7 +340,7 @@ impl Values {
         let now = self.expiry.as_ref().map(Expiry::stamp);
         for (slot, mark) in slots.iter().zip(&change.marks) {
             if *mark == Mark::Set as u8 || *mark == Mark::Cleared as u8 {
-                self.flag(*slot, KNOWN | DIRTY);
+                self.flag(*slot, KNOWN | DIRTY | FRESH);
                 if let Some(now) = now {
                     self.set_stamp(*slot, now);
                 }
@@ -279,10 +356,11 @@ impl Values {
         }
     }
 
-    /// Whether nothing is lost when the slot is forgotten: there is no value, and the store has none.
+    /// Whether nothing is lost when the slot is forgotten: there is no value, and neither the store nor a delta has one.
     pub(crate) fn is_vacant(&self, slot: u32) -> bool {
         let flags = self.flags(slot);
         !self.cached.has(slot)
+            && flags & CHAINED == 0
             && (!self.stored || flags & (DIRTY | FROZEN) == 0 && flags & KNOWN == KNOWN)
     }
 
@@ -293,7 +371,7 @@ impl Values {
             && expiry.is_over(self.stamp(slot))
         {
             self.cached.clear(slot);
-            self.flag(slot, DIRTY);
+            self.flag(slot, DIRTY | FRESH);
         }
     }
 
@@ -338,12 +416,11 @@ impl Values {
         Ok(())
     }
 
-    /// Forgets what is cached of a slot.
-    pub(crate) fn drop_slot(&mut self, slot: u32) {
+    /// Forgets what is cached of a slot; whether a delta has a value of it.
+    pub(crate) fn drop_slot(&mut self, slot: u32) -> bool {
         self.cached.clear(slot);
-        if let Some(flags) = self.flags.get_mut(slot as usize) {
-            *flags = 0;
-        }
+        let flags = self.flags.get_mut(slot as usize);
+        flags.is_some_and(|flags| std::mem::take(flags) & CHAINED != 0)
     }
 
     /// Bytes held in memory.

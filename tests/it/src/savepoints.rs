@@ -500,7 +500,7 @@ fn state_in_files_of_rocksdb_is_read_from_a_savepoint() {
     assert!(attempts.any(|_| place.pelton(&["checkpoint", "show", "cp"]).code == Some(0)));
     running.kill();
     let native = place.pelton(&["state", "scan", "cp", "--name", "count"]);
-    refused(&native, 2, &["rocksdb-1", "take a savepoint"]);
+    refused(&native, 2, &["files of 'rocksdb-", "take a savepoint"]);
     let top = place.pelton(&["state", "top", "cp", "-o", "json"]).json();
     let types: Vec<&Value> = top["items"]
         .as_array()
@@ -508,7 +508,8 @@ fn state_in_files_of_rocksdb_is_read_from_a_savepoint() {
         .iter()
         .map(|i| &i["type"])
         .collect();
-    assert!(types.contains(&&json!("rocksdb-1")), "{types:?}");
+    let native = |t: &&Value| t.as_str().is_some_and(|t| t.starts_with("rocksdb-"));
+    assert!(types.iter().any(native), "{types:?}");
     let scan = [
         "state", "scan", "sp", "--name", "count", "--limit", "3", "-o", "jsonl", "-q",
     ];

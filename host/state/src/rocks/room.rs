@@ -20,6 +20,9 @@ const MEASURED: u32 = 32;
 impl RocksState {
     /// Writes what the store has otherwise under these slots, and forgets them.
     pub(super) fn evict(&mut self, slots: &[u32]) -> Result<()> {
+        if self.is_copying() {
+            self.save(slots)?;
+        }
         store_keys(
             &self.index,
             self.place,
@@ -35,14 +38,18 @@ impl RocksState {
             }
             values.flush(&self.keys, &self.store, &mut batch)?;
         }
+        if !batch.is_empty() {
+            self.end_chain();
+        }
         self.store.write(batch)?;
         slots.iter().for_each(|slot| self.free(*slot));
         Ok(())
     }
 
     pub(super) fn free(&mut self, slot: u32) {
-        for values in self.states.iter_mut().filter_map(State::values) {
-            values.drop_slot(slot);
+        let values = self.states.iter_mut().filter_map(State::values);
+        if values.fold(false, |chained, v| v.drop_slot(slot) | chained) {
+            self.begin_anew();
         }
         self.index.remove(slot);
         if let Some(used) = self.used.get_mut(slot as usize) {

@@ -1,4 +1,5 @@
-//! Snapshots of one operator's task.
+//! Snapshots of one operator's task: cuts, of which snapshots of the canonical form are read. Those that need none are in
+//! [`chain`](super::chain).
 //!
 //! At the barrier, what is dirty in the caches is *frozen*: it is written to the store a few thousand slots at a time
 //! while processing goes on, each slot at the latest when it is about to change. Then comes the store's cut. What is dirty
@@ -12,16 +13,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 
-use pelton_engine::snapshot::{NativeFiles, SnapshotWriter};
+use pelton_engine::snapshot::SnapshotWriter;
 use pelton_engine::state::section_of;
 use pelton_model::barrier::SnapshotForm;
 use pelton_model::snapshot::Entry;
-use pelton_model::{Error, ErrorCode, Result};
+use pelton_model::{Error, Result};
 use rocksdb::WriteBatch;
 
+use super::chain::{Chain, Copying, Written};
 use super::{RocksState, State, store_keys};
 use crate::canonical::{self, Chunk, Section};
-use crate::native;
+use crate::fault::{lost, no_thread};
+use crate::native::{self, Linked};
 
 /// Slots that one step writes, and their bytes. Tests see many steps.
 const CLEANED: usize = if cfg!(test) { 4 } else { 2_048 };
@@ -32,11 +35,11 @@ const DIRTY_BYTES_MAX: usize = 8 << 20;
 
 /// A snapshot that has begun.
 pub(super) struct Snapshot {
-    phase: Phase,
+    pub(super) phase: Phase,
     given_up: Arc<AtomicBool>,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// What was dirty is written to the store, from the slot `next` on.
     Cleaning {
         next: u32,
@@ -44,10 +47,29 @@ enum Phase {
         /// For the canonical form; none for files.
         sections: Option<Vec<Section>>,
     },
-    Linking(Receiver<Result<NativeFiles>>),
+    Linking {
+        files: Receiver<Result<Linked>>,
+        /// Nothing has reached the store since the cut: these files begin a chain.
+        whole: bool,
+    },
     Reading(Receiver<Result<Chunk>>),
+    /// What has changed is copied into a delta.
+    Copying(Box<Copying>),
+    /// The delta is on its way to the disk.
+    Written(Written),
+    /// Nothing has changed.
+    Made(Chain),
     /// It was not possible: said when the task asks.
     Failed(Option<Error>),
+}
+
+impl Snapshot {
+    pub(super) fn new(phase: Phase) -> Self {
+        Self {
+            phase,
+            given_up: Arc::default(),
+        }
+    }
 }
 
 impl Drop for Snapshot {
@@ -62,6 +84,11 @@ impl RocksState {
         self.snapshots = true;
         // State without a key is small, and goes to tasks by rules of its own.
         let canonical = form == SnapshotForm::Canonical || self.owner.key.is_empty();
+        if !canonical && let Some(chain) = self.chain.clone() {
+            self.begin_delta(chain);
+            return Ok(());
+        }
+        self.end_chain();
         let sections = canonical.then(|| {
             let of = |(spec, state): (&_, &State)| Section {
                 number: into.section(section_of(&self.owner.key, spec)),
@@ -76,14 +103,11 @@ impl RocksState {
         states
             .filter_map(State::values)
             .for_each(|values| values.freeze());
-        self.snapshot = Some(Snapshot {
-            phase: Phase::Cleaning {
-                next: 0,
-                end: self.index.slots() as u32,
-                sections,
-            },
-            given_up: Arc::default(),
-        });
+        self.snapshot = Some(Snapshot::new(Phase::Cleaning {
+            next: 0,
+            end: self.index.slots() as u32,
+            sections,
+        }));
         let entries = |s: &State| matches!(s, State::Entries(_));
         if self.states.iter().any(entries) {
             self.finish_cleaning()?;
@@ -100,7 +124,7 @@ impl RocksState {
     }
 
     fn step(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
-        match self.snapshot.as_mut().map(|s| &mut s.phase) {
+        match self.phase() {
             None => Ok(true),
             Some(Phase::Cleaning { .. }) => {
                 if self.clean_some()? {
@@ -109,14 +133,29 @@ impl RocksState {
                 Ok(false)
             }
             Some(Phase::Failed(error)) => Err(error.take().unwrap_or_else(lost)),
-            Some(Phase::Linking(files)) => match files.try_recv() {
-                Ok(files) => {
-                    into.native(files?);
-                    Ok(true)
+            Some(Phase::Copying(_)) => {
+                self.copy_some()?;
+                Ok(false)
+            }
+            Some(Phase::Written(_)) => self.hand_on(into),
+            Some(Phase::Made(chain)) => {
+                let chain = std::mem::take(chain);
+                self.hand_out(chain, into);
+                Ok(true)
+            }
+            Some(Phase::Linking { files, whole }) => {
+                let whole = *whole;
+                match files.try_recv() {
+                    Ok(files) => {
+                        let chain = Chain::of(files?);
+                        self.chain = whole.then(Chain::default);
+                        self.hand_out(chain, into);
+                        Ok(true)
+                    }
+                    Err(TryRecvError::Empty) => Ok(false),
+                    Err(TryRecvError::Disconnected) => Err(lost()),
                 }
-                Err(TryRecvError::Empty) => Ok(false),
-                Err(TryRecvError::Disconnected) => Err(lost()),
-            },
+            }
             Some(Phase::Reading(chunks)) => {
                 while into.has_room() {
                     match chunks.try_recv() {
@@ -135,11 +174,20 @@ impl RocksState {
 
     /// Nothing of a snapshot that has begun is wanted any more.
     pub(super) fn give_up(&mut self) {
-        if self.is_cleaning() {
-            let states = self.states.iter_mut();
-            states.filter_map(State::values).for_each(|v| v.thaw());
+        let states = self.states.iter_mut().filter_map(State::values);
+        match self.snapshot.as_ref().map(|s| &s.phase) {
+            Some(Phase::Cleaning { .. }) => states.for_each(|v| v.thaw()),
+            Some(Phase::Copying(_) | Phase::Written(_) | Phase::Failed(_)) => {
+                states.for_each(|v| v.thaw_changed());
+                self.begin_anew();
+            }
+            _ => {}
         }
         self.snapshot = None;
+    }
+
+    pub(super) fn phase(&mut self) -> Option<&mut Phase> {
+        self.snapshot.as_mut().map(|s| &mut s.phase)
     }
 
     /// Whether the cut is still to come.
@@ -164,7 +212,8 @@ impl RocksState {
 
     /// Before slots change: what the snapshot waits for is written.
     pub(super) fn save(&mut self, slots: &[u32]) -> Result<()> {
-        if !self.is_cleaning() {
+        let copying = self.is_copying();
+        if !copying && !self.is_cleaning() {
             return Ok(());
         }
         let frozen: Vec<u32> = slots
@@ -172,7 +221,10 @@ impl RocksState {
             .copied()
             .filter(|s| self.is_frozen(*s))
             .collect();
-        self.write_out(&frozen)
+        match copying {
+            true => self.copy(&frozen),
+            false => self.write_out(&frozen),
+        }
     }
 
     /// Makes the cut now.
@@ -253,6 +305,7 @@ impl RocksState {
         for values in self.states.iter_mut().filter_map(State::values) {
             values.flush(&self.keys, &self.store, &mut batch)?;
         }
+        self.end_chain();
         self.store.write(batch)?;
         for values in self.states.iter_mut().filter_map(State::values) {
             slots.iter().for_each(|slot| values.settle(*slot));
@@ -262,9 +315,11 @@ impl RocksState {
 
     /// The store has all that the snapshot is to have, and nothing else.
     fn cut(&mut self) -> Result<()> {
+        let mut whole = true;
         for state in &mut self.states {
             if let State::Entries(e) = state {
                 e.flush(&self.store)?;
+                whole = false;
             }
         }
         let Some(snapshot) = &mut self.snapshot else {
@@ -288,19 +343,15 @@ impl RocksState {
                 }
             }
             None => {
-                let of = |spec| section_of(&self.owner.key, spec);
-                let mut specs: Vec<_> = self.owner.states.iter().map(of).collect();
-                specs
-                    .iter_mut()
-                    .for_each(|s| s.uid.clone_from(&self.owner.uid));
                 let (send, files) = mpsc::channel();
                 store.cut();
                 let link = move || {
                     // Nobody waits where the task has given it up.
-                    let _ = send.send(native::link(&store, specs, &given_up));
+                    let _ = send.send(native::link(&store, &given_up));
                 };
                 match thread.spawn(link) {
-                    Ok(_) => Phase::Linking(files),
+                    // Lists and maps are written through.
+                    Ok(_) => Phase::Linking { files, whole },
                     Err(e) => {
                         self.store.reopen();
                         Phase::Failed(Some(no_thread(&e)))
@@ -310,16 +361,4 @@ impl RocksState {
         };
         Ok(())
     }
-}
-
-fn no_thread(e: &std::io::Error) -> Error {
-    Error::new(
-        ErrorCode::StateFailed,
-        format!("the system has no thread for a snapshot: {e}"),
-    )
-    .help("raise the limit of threads; the next checkpoint tries again")
-}
-
-fn lost() -> Error {
-    Error::bug("the thread of a snapshot has ended without a word")
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+pub(super) use pelton_engine::snapshot::RestoreFrom;
 use pelton_engine::snapshot::memory::{MemorySnapshot, checkpoint};
-use pelton_engine::snapshot::{NativeFiles, RestoreFrom, SnapshotWriter};
+use pelton_engine::snapshot::{NativeFiles, SnapshotWriter};
 use pelton_model::ErrorCode;
-use pelton_model::barrier::SnapshotForm;
+pub(super) use pelton_model::barrier::SnapshotForm;
 use pelton_model::blob::{BlobInfo, Blobs, PutNew};
 use pelton_model::checkpoint::{Metadata, NativeFile, NativeState, StoredFile, TaskRecord};
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::*;
 
 /// A store of objects in a folder, in which tables are links.
-struct Disk(std::path::PathBuf);
+pub(super) struct Disk(pub(super) std::path::PathBuf);
 
 impl Blobs for Disk {
     fn put(&self, name: &str, bytes: &[u8]) -> pelton_model::Result<()> {
@@ -53,12 +54,12 @@ impl Blobs for Disk {
 }
 
 /// A snapshot that has begun.
-struct Begun {
-    made: MemorySnapshot,
-    writer: SnapshotWriter,
+pub(super) struct Begun {
+    pub(super) made: MemorySnapshot,
+    pub(super) writer: SnapshotWriter,
 }
 
-fn begin(state: &mut dyn KeyedState, form: SnapshotForm) -> Begun {
+pub(super) fn begin(state: &mut dyn KeyedState, form: SnapshotForm) -> Begun {
     let (made, mut writer) = MemorySnapshot::new();
     writer.operator("op");
     state.snapshot(form, &mut writer).unwrap();
@@ -66,7 +67,7 @@ fn begin(state: &mut dyn KeyedState, form: SnapshotForm) -> Begun {
 }
 
 /// Goes on until the snapshot is complete, or can't be.
-fn go_on(state: &mut dyn KeyedState, begun: &mut Begun) -> pelton_model::Result<()> {
+pub(super) fn go_on(state: &mut dyn KeyedState, begun: &mut Begun) -> pelton_model::Result<()> {
     for _ in 0..100_000 {
         if state.go_on_snapshot(&mut begun.writer)? {
             return Ok(());
@@ -77,7 +78,7 @@ fn go_on(state: &mut dyn KeyedState, begun: &mut Begun) -> pelton_model::Result<
     panic!("the snapshot does not end");
 }
 
-fn finish(state: &mut dyn KeyedState, mut begun: Begun) -> MemorySnapshot {
+pub(super) fn finish(state: &mut dyn KeyedState, mut begun: Begun) -> MemorySnapshot {
     go_on(state, &mut begun).unwrap();
     begun.writer.finish();
     begun.made
@@ -89,7 +90,8 @@ fn upload(blobs: &Disk, files: NativeFiles, task: u32) -> NativeState {
         let bytes = fs::read(&file.path).unwrap();
         let name = match &file.identity {
             Some(identity) => identity.clone(),
-            None => format!("{task}-{}", file.name),
+            // There may be several of an operator, with the same files.
+            None => format!("{task}-{}-{}", files.sections[0].name, file.name),
         };
         match file.identity {
             Some(_) => blobs.put_file(&name, &file.path).unwrap(),
@@ -114,7 +116,7 @@ fn upload(blobs: &Disk, files: NativeFiles, task: u32) -> NativeState {
 }
 
 /// A complete checkpoint of these tasks.
-fn complete(blobs: &Path, tasks: Vec<(KeyGroupRange, MemorySnapshot)>) -> RestoreFrom {
+pub(super) fn complete(blobs: &Path, tasks: Vec<(KeyGroupRange, MemorySnapshot)>) -> RestoreFrom {
     let disk = Disk(blobs.to_owned());
     let (mut inline, mut records) = (Vec::new(), Vec::new());
     for (index, (groups, snapshot)) in (0..).zip(tasks) {
@@ -147,7 +149,7 @@ fn complete(blobs: &Path, tasks: Vec<(KeyGroupRange, MemorySnapshot)>) -> Restor
     from
 }
 
-const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 128 };
+pub(super) const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 128 };
 
 /// What is under all keys.
 fn contents(state: &mut dyn KeyedState, key: &DataType) -> Vec<Vec<String>> {
@@ -156,7 +158,7 @@ fn contents(state: &mut dyn KeyedState, key: &DataType) -> Vec<Vec<String>> {
     all(state, &slots, &[0, 1, 2, 3, 4])
 }
 
-fn settings() -> RocksSettings {
+pub(super) fn settings() -> RocksSettings {
     RocksSettings {
         memory_bytes: 8 << 20,
         ..RocksSettings::default()
@@ -288,7 +290,7 @@ proptest! {
 }
 
 /// What a task wrote, finished.
-fn snapshot(state: &mut dyn KeyedState, form: SnapshotForm) -> MemorySnapshot {
+pub(super) fn snapshot(state: &mut dyn KeyedState, form: SnapshotForm) -> MemorySnapshot {
     let begun = begin(state, form);
     finish(state, begun)
 }
