@@ -138,6 +138,10 @@ impl Blobs for Faulty {
     fn delete(&self, name: &str) -> Result<()> {
         self.write("delete", name, || self.store.delete(name))
     }
+
+    fn sweep(&self, prefix: &str) -> Result<()> {
+        self.store.sweep(prefix)
+    }
 }
 
 fn unavailable(what: &str, name: &str, how: &str) -> Error {

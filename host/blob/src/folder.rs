@@ -171,6 +171,20 @@ impl Folder {
         Error::new(code, format!("cannot {verb} {}: {e}", path.display()))
     }
 
+    /// Removes unfinished files in a folder and those below, and these if nothing else is in them. What cannot be removed
+    /// takes room and is never listed.
+    fn sweep_below(&self, folder: &Path) {
+        sweep(folder);
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let below = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+        for folder in below.map(|e| e.path()) {
+            self.sweep_below(&folder);
+            if fs::remove_dir(&folder).is_ok() {
+                locked(&self.synced).remove(&folder);
+            }
+        }
+    }
+
     /// Adds the objects below a folder, whose names begin with `prefix`.
     fn walk(&self, folder: &Path, prefix: &str, found: &mut Vec<BlobInfo>) -> io::Result<()> {
         // Folders and files may vanish meanwhile.
@@ -327,6 +341,17 @@ impl Blobs for Folder {
             }
             locked(&self.synced).remove(folder);
         }
+        Ok(())
+    }
+
+    fn sweep(&self, prefix: &str) -> Result<()> {
+        let prefix = prefix.trim_end_matches('/');
+        name::check_prefix(prefix)?;
+        let root = match prefix {
+            "" => self.root.clone(),
+            _ => self.root.join(prefix),
+        };
+        self.sweep_below(&root);
         Ok(())
     }
 }

@@ -217,6 +217,10 @@ impl Blobs for Retrying {
     fn delete(&self, name: &str) -> Result<()> {
         self.retry(|_| self.store.delete(name))
     }
+
+    fn sweep(&self, prefix: &str) -> Result<()> {
+        self.retry(|_| self.store.sweep(prefix))
+    }
 }
 
 /// Reads an object by ranges, each with retries: a stream that breaks in its middle goes on there.

@@ -74,12 +74,23 @@ pub struct SinkRequest<'a> {
     pub parallelism: u32,
     /// Whether the job runs in batch mode: rows are final results.
     pub batch: bool,
-    /// Whether there are checkpoints: what is written becomes visible with them, where the sink can do that.
-    pub checkpoints: bool,
+    /// The start of a job with checkpoints: what is written becomes visible with them, where the sink can do that. None: a
+    /// job without.
+    pub start: Option<StartId>,
     /// Whether the job goes on from a checkpoint: what is there is its own.
     pub resumed: bool,
     /// Standard output, for those that write there.
     pub output: Output,
+}
+
+/// Tells the starts of jobs with checkpoints. One with a greater term in the same log has taken over from those before; of
+/// two logs nobody knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StartId {
+    /// The log that the start is in: a number that no other has, all but surely.
+    pub log: u32,
+    /// The number of the start in the log.
+    pub term: u64,
 }
 
 /// One row of the table of connectors. A connector that cannot be read, or not be written, has `None` there.

@@ -1,5 +1,6 @@
 //! When checkpoints and savepoints begin, when they are complete, and what may be deleted after them.
 //! Needs: model. Refuses: IO, clocks, chance; a driver carries out what [`Coordinator::step`] says and reports back.
+//! Before that, [`Starting`] takes the term, likewise.
 //!
 //! A checkpoint's life: *triggered* at the sources that still run; *acknowledged* by each task, with what it has stored
 //! (a task that has ended counts with its last record); *put* into the log, one at a time, create-only; with that it is
@@ -10,13 +11,18 @@
 
 mod coordinator;
 mod files;
+mod log;
 mod message;
 mod pending;
 mod settings;
+mod start;
 
 pub use coordinator::Coordinator;
+pub use files::{shared_identity, shared_name};
+pub use log::{Contents, Log};
 pub use message::{Action, Completed, Ending, Event, Started, StartedTask, StoreOutcome};
 pub use settings::{CheckpointSettings, Retention};
+pub use start::{Asked, StartAction, StartEvent, Starting, Term};
 
 #[cfg(test)]
 mod tests;

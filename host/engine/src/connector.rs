@@ -117,13 +117,16 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// What was prepared for a checkpoint that will never be complete is undone.
-    fn abort(&self, _committables: &[Vec<u8>]) -> Result<()> {
-        Ok(())
-    }
-
     /// Before the first writer of a start: commits these, which the checkpoint has that the job goes on from, and undoes
-    /// whatever else earlier starts have prepared or begun.
+    /// whatever else earlier starts have prepared or begun; what a later start has, which has passed this one, it leaves
+    /// alone.
+    ///
+    /// This is the one place where anything is undone. There is no call for what was prepared for a checkpoint that failed:
+    /// while the job runs, the next checkpoint has it as well, and only one that is complete shows that it counts. When
+    /// tasks end before that, nobody knows all that was prepared, as writers prepare before anybody hears of it, and the put
+    /// of an entry whose reply was lost may still succeed. The next start knows: no entry of earlier ones can come any more,
+    /// and what the last one does not have counts for nothing. Where no start follows, as after a cancel, what is prepared
+    /// stays hidden; a job that begins anew in that place clears it.
     fn recover(&self, committables: &[Vec<u8>]) -> Result<()> {
         self.commit(committables)
     }

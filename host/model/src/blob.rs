@@ -59,4 +59,10 @@ pub trait Blobs: Send + Sync {
 
     /// Removes an object; one that is not there is removed already.
     fn delete(&self, name: &str) -> Result<()>;
+
+    /// Removes what processes that are no more have left unfinished where names begin with `prefix` (whole parts). It was
+    /// never an object. Stores that keep nothing unfinished have nothing to do.
+    fn sweep(&self, _prefix: &str) -> Result<()> {
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use pelton_connect::{Output, SinkRequest, SourceRequest};
+use pelton_connect::{Output, SinkRequest, SourceRequest, StartId};
 use pelton_control::execution::{ExecutionGraph, plan};
 use pelton_model::graph::{Body, Emit, JobGraph, Needs, check, needs};
 use pelton_model::id::OperatorId;
@@ -197,9 +197,9 @@ pub(crate) enum Beginning {
     /// Without checkpoints.
     Plain,
     /// With checkpoints, anew.
-    Fresh,
+    Fresh(StartId),
     /// From a checkpoint: what it wrote before is its own.
-    Resumed,
+    Resumed(StartId),
     /// Likewise, but without checkpoints of its own.
     Taken,
 }
@@ -250,8 +250,11 @@ pub(crate) fn open(
                     limits: &settings.limits,
                     parallelism,
                     batch: settings.batch,
-                    checkpoints: matches!(beginning, Beginning::Fresh | Beginning::Resumed),
-                    resumed: matches!(beginning, Beginning::Resumed | Beginning::Taken),
+                    start: match beginning {
+                        Beginning::Fresh(start) | Beginning::Resumed(start) => Some(start),
+                        Beginning::Plain | Beginning::Taken => None,
+                    },
+                    resumed: matches!(beginning, Beginning::Resumed(_) | Beginning::Taken),
                     output: around.output.clone(),
                 };
                 sinks.insert(id, pelton_connect::open_sink(&request).map_err(named)?);

@@ -109,13 +109,13 @@ impl Output {
     }
 }
 
-/// When a file was written: its checkpoint, then its number, then its task, of `part-TASK-CHECKPOINT-NUMBER.EXT`. A key has
-/// one task at a time.
+/// When a file was written: its checkpoint, then its number, then its task, of
+/// `part-TASK-CHECKPOINT-NUMBER-LOG-TERM.EXT`. A key has one task at a time.
 fn turn(name: &str) -> (u64, u64, u64) {
     let stem = name.split('.').next().unwrap_or_default();
     let numbers: Vec<u64> = stem.split('-').filter_map(|n| n.parse().ok()).collect();
     match numbers.as_slice() {
-        [task, checkpoint, number] => (*checkpoint, *number, *task),
+        [task, checkpoint, number, ..] => (*checkpoint, *number, *task),
         _ => (0, numbers.last().copied().unwrap_or(0), 0),
     }
 }
@@ -135,7 +135,10 @@ mod tests {
     #[test]
     fn files_of_later_checkpoints_come_later() {
         let (a, b) = ("{\"key\":1,\"seq\":1}\n", "{\"key\":1,\"seq\":2}\n");
-        let output = read(&[("part-0-9-0.jsonl", a), ("part-0-10-0.jsonl", b)]);
+        let output = read(&[
+            ("part-0-9-0-1234567a-1.jsonl", a),
+            ("part-0-10-0-1234567a-3.jsonl", b),
+        ]);
         assert_eq!((output.lines.len(), output.out_of_order), (2, 0));
         let output = read(&[("part-0-9-0.jsonl", b), ("part-0-10-0.jsonl", a)]);
         assert_eq!(output.out_of_order, 2);

@@ -15,7 +15,7 @@ use pelton_model::time::Monotonic;
 use pelton_model::{Error, ErrorCode, Result};
 
 use crate::chance::{Chance, mixed};
-use crate::world::{Part, Row, Shared, lock};
+use crate::world::{Part, Row, Shared, lock, part_name};
 
 /// Rows of one source, by split.
 #[derive(Clone, Debug)]
@@ -211,8 +211,8 @@ impl SourceReader for Reader {
 pub struct TwoPhase {
     /// Whose place it is.
     pub uid: String,
-    /// The process that has it open.
-    pub term: u64,
+    /// The process that has it open: which checkpoint folder, and its term there.
+    pub start: (u64, u64),
     /// Where the place is.
     pub world: Shared,
     /// When it is slow.
@@ -223,7 +223,7 @@ impl Sink for TwoPhase {
     fn writer(&self, index: u32, _parallelism: u32) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Writer {
             uid: self.uid.clone(),
-            term: self.term,
+            start: self.start,
             index,
             world: Arc::clone(&self.world),
             chance: self.chance.clone(),
@@ -239,7 +239,7 @@ impl Sink for TwoPhase {
 
 struct Writer {
     uid: String,
-    term: u64,
+    start: (u64, u64),
     index: u32,
     world: Shared,
     chance: Chance,
@@ -276,11 +276,8 @@ impl SinkWriter for Writer {
             return Ok(prepared);
         }
         self.made += 1;
-        let name = format!(
-            "{}-{}-{}-{}",
-            self.term, self.index, checkpoint.0, self.made
-        );
-        let term = self.term;
+        let name = part_name(self.start, self.index, checkpoint, self.made);
+        let term = self.start.1;
         let mut world = lock(&self.world);
         let place = world.places.entry(self.uid.clone()).or_default();
         place.staged.insert(name.clone(), Part { term, rows });

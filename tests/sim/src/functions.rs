@@ -197,13 +197,14 @@ impl Native {
         let mut marks = vec![false; keys.len()];
         let mut out = Out::default();
         for i in 0..consumed {
-            if let (Some(fired), Some(mark)) = (fired.get_mut(i), marks.get_mut(i)) {
+            let o = at(call.ordinals, i) as usize;
+            if let (Some(fired), Some(mark)) = (fired.get_mut(o), marks.get_mut(o)) {
                 *fired += 1;
                 *mark = true;
             }
             out.push(
                 i,
-                [OF_TIMER, at(&keys, i), at(call.times, i), at(&fired, i)],
+                [OF_TIMER, at(&keys, o), at(call.times, i), at(&fired, o)],
             );
         }
         KeyedReply {
@@ -307,8 +308,9 @@ impl Native {
         let (left, right) = (counts(0), counts(1));
         let mut out = Out::default();
         for i in 0..consumed {
-            let both = at(&left, i) * 1_000_000 + at(&right, i);
-            out.push(i, [OF_TIMER, at(&keys, i), both, digest]);
+            let o = at(call.ordinals, i) as usize;
+            let both = at(&left, o) * 1_000_000 + at(&right, o);
+            out.push(i, [OF_TIMER, at(&keys, o), both, digest]);
         }
         Ok(KeyedReply {
             consumed,

@@ -39,13 +39,17 @@ fn main() -> ExitCode {
                 );
             }
             Ok(report) if seeds == 1 => println!(
-                "seed {seed} ({}): {} steps, {} processes, {} crashes, {} zombies, {} checkpoints, trace {:016x}",
+                "seed {seed} ({}): {} steps, {} processes, {} crashes, {} zombies, {} checkpoints, {} savepoints, {} moves, {} collected, {} torn, trace {:016x}",
                 report.job,
                 report.steps,
                 report.processes,
                 report.crashes,
                 report.zombies,
                 report.checkpoints,
+                report.savepoints,
+                report.moves,
+                report.collected,
+                report.torn,
                 report.trace
             ),
             Ok(_) => {}

@@ -35,6 +35,8 @@ pub enum Effect {
     },
     /// It begins again after a while.
     Restart,
+    /// A savepoint of this folder is complete.
+    Saved(String),
     /// It is no more; whether the job has finished.
     Over(bool),
     /// Something that must not be.
@@ -54,6 +56,8 @@ pub enum What {
     Get(String),
     /// A removal.
     Delete(String),
+    /// A copy, to another name.
+    Copy(String, String),
     /// Makes a part of a sink visible.
     Commit(String, Vec<u8>, u64),
     /// Removes what earlier terms have sealed in the place of a sink.

@@ -36,11 +36,17 @@ pub enum Plant {
     CommitTwice,
     /// A task that has ended is begun anew after a restart: its last positions are not kept.
     ForgetEnded,
+    /// A start removes what no entry refers to before its own entry is there.
+    CollectEarly,
+    /// A start removes what no entry refers to, of later starts as well.
+    CollectNewer,
+    /// A start removes all that is of earlier starts.
+    CollectReferred,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::AcknowledgeEarly,
         Self::ReplyEarly,
         Self::SkipAlignment,
@@ -55,6 +61,9 @@ impl Plant {
         Self::TornPut,
         Self::CommitTwice,
         Self::ForgetEnded,
+        Self::CollectEarly,
+        Self::CollectNewer,
+        Self::CollectReferred,
     ];
 }
 
@@ -89,6 +98,12 @@ pub struct Plan {
     pub settings: CheckpointSettings,
     /// One event of a process in so many is followed by the wish to stop it; 0: none.
     pub stop: u64,
+    /// One event of a process in so many is followed by the wish for a savepoint; 0: none.
+    pub save: u64,
+    /// How often the job goes on from a savepoint at most.
+    pub moves: u64,
+    /// Writes of which a crash leaves a part.
+    pub torn: u64,
     /// A bug.
     pub plant: Option<Plant>,
 }
@@ -138,6 +153,9 @@ impl Plan {
                 ..CheckpointSettings::default()
             },
             stop: c.one_of(&[0, 0, 3_000], 0),
+            save: c.one_of(&[0, 2_000, 500], 0),
+            moves: c.between(0, 2),
+            torn: c.one_of(&[0, 200, 500], 0),
             plant: None,
         }
     }
@@ -180,6 +198,9 @@ impl Plan {
             lose_reply: 0,
             slow: 0,
             stop: 0,
+            save: 0,
+            moves: 0,
+            torn: 0,
             ..self
         }
     }

@@ -6,22 +6,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pelton_control::checkpoint::{
-    Action, CheckpointSettings, Coordinator, Ending, Event, Started, StoreOutcome,
+    Action, Asked, CheckpointSettings, Contents, Coordinator, Ending, Event, Log, StartAction,
+    StartEvent, Started, Starting, StoreOutcome, Term,
 };
 use pelton_engine::snapshot::RestoreFrom;
-use pelton_model::blob::{Blobs, PutNew};
-use pelton_model::checkpoint::{JobRecord, LogEntry, Metadata, decode, encode, log_name};
+use pelton_model::barrier::SnapshotForm;
+use pelton_model::blob::{BlobInfo, Blobs, PutNew};
+use pelton_model::checkpoint::{JobRecord, LogEntry, Metadata, encode, log_name};
 use pelton_model::id::{CheckpointId, TaskId};
 use pelton_model::protocol::TaskCommand;
 use pelton_model::time::{Monotonic, ProcessingTime};
 use pelton_model::{Error, ErrorCode, Result};
 
 use crate::chance::Chance;
-use crate::log::{Asked, Log, Term};
 use crate::message::{Answer, Effect, What, commits};
 use crate::plan::Plant;
 use crate::run::{Out, Run, Setup};
-use crate::world::{Shared, Store};
+use crate::saved::Savepoints;
+use crate::world::{self, Shared, Store};
 
 /// So often a request is tried.
 const TRIES: u32 = 4;
@@ -32,9 +34,9 @@ enum Wait {
     /// The log was read.
     Log,
     /// The start was put.
-    Start(Box<Term>, Arc<[u8]>),
+    Start,
     /// The start is compared with what is there.
-    StartBack(Box<Term>, Arc<[u8]>),
+    StartBack,
     /// Parts are made visible, one after the other, before the tasks start.
     Recover(VecDeque<What>),
     /// A state file was put.
@@ -47,6 +49,8 @@ enum Wait {
     Commit(CheckpointId, VecDeque<What>),
     /// Objects are removed, one after the other.
     Delete(VecDeque<What>),
+    /// A savepoint is written, one object after the other.
+    Savepoint(u64, VecDeque<What>),
 }
 
 struct Waiting {
@@ -70,7 +74,11 @@ pub struct Process {
     /// How often it has started the job.
     pub runs: u64,
     term: u64,
+    starting: Option<Starting>,
     taken: Option<Box<Term>>,
+    /// The number of its first start from a savepoint.
+    since: Option<u64>,
+    savepoints: Savepoints,
     /// The job has failed, and the coordinator hears of it.
     failing: bool,
     /// It has heard of it.
@@ -104,7 +112,10 @@ impl Process {
             run: None,
             runs: 0,
             term: 0,
+            starting: None,
             taken: None,
+            since: None,
+            savepoints: Savepoints::default(),
             failing: false,
             ended: false,
             ticks: 0,
@@ -120,11 +131,22 @@ impl Process {
     }
 
     /// Starts the job, for the first time or again.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, now: u64) {
         self.runs += 1;
         (self.run, self.coordinator) = (None, None);
         (self.failing, self.ended) = (false, false);
-        self.ask(What::ReadLog, Wait::Log);
+        self.savepoints = Savepoints::default();
+        let asked = Asked {
+            job: self.record(),
+            attempt: self.attempt(),
+            fresh: false,
+            savepoint: self.setup.saved.as_ref().map(|saved| saved.identity()),
+            since: self.since,
+            at_ms: ms(now),
+        };
+        let (starting, first) = Starting::new(asked, BTreeMap::new());
+        self.starting = Some(starting);
+        self.start_step(now, first);
     }
 
     fn attempt(&self) -> String {
@@ -172,7 +194,7 @@ impl Process {
     fn tries_again(&self, waiting: &Waiting) -> bool {
         let needed = matches!(
             waiting.then,
-            Wait::Log | Wait::Start(..) | Wait::StartBack(..) | Wait::Recover(_)
+            Wait::Log | Wait::Start | Wait::StartBack | Wait::Recover(_)
         );
         let assumes = self.has(Plant::AssumePut) && matches!(waiting.then, Wait::Entry(..));
         needed || (waiting.tries < TRIES && !assumes)
@@ -180,9 +202,14 @@ impl Process {
 
     fn refused(&mut self, now: u64, then: Wait, error: Error) {
         match then {
-            Wait::Log | Wait::Recover(_) => self.fail(error),
-            // Between the put and the reading it was removed: by another process, as its number is not ours.
-            Wait::Start(..) | Wait::StartBack(..) => self.ask(What::ReadLog, Wait::Log),
+            Wait::Recover(_) => self.fail(error),
+            Wait::Log => self.start_event(now, StartEvent::Read(Err(error))),
+            Wait::Start => self.start_event(now, StartEvent::Put(Err(error))),
+            Wait::StartBack => self.start_event(now, StartEvent::ReadBack(Err(error))),
+            Wait::Savepoint(request, _) => {
+                let result = Err(error);
+                self.event(now, Event::SavepointStored { request, result });
+            }
             Wait::Upload(event) => match *event {
                 Event::Acknowledged {
                     task, checkpoint, ..
@@ -220,16 +247,16 @@ impl Process {
 
     fn go_on(&mut self, now: u64, then: Wait, answer: Answer) {
         match (then, answer) {
-            (Wait::Log, Answer::Log(entries, lengths)) => self.choose(now, entries, &lengths),
-            (Wait::Start(term, _), Answer::PutNew(PutNew::Created)) => self.taken(now, *term),
-            (Wait::Start(term, bytes), Answer::PutNew(PutNew::Exists)) => {
-                let name = log_name(term.number);
-                self.ask(What::Get(name), Wait::StartBack(term, bytes));
+            (Wait::Log, Answer::Log(entries, lengths)) => {
+                let contents = contents(entries, lengths);
+                self.plants_of_start(Plant::CollectEarly);
+                self.start_event(now, StartEvent::Read(Ok(contents)));
             }
-            (Wait::StartBack(term, bytes), Answer::Bytes(there)) => match *there == *bytes {
-                true => self.taken(now, *term),
-                false => self.ask(What::ReadLog, Wait::Log),
-            },
+            (Wait::Start, Answer::PutNew(put)) => self.start_event(now, StartEvent::Put(Ok(put))),
+            (Wait::StartBack, Answer::Bytes(there)) => {
+                self.start_event(now, StartEvent::ReadBack(Ok(there)));
+            }
+            (Wait::Savepoint(request, rest), _) => self.next_of_savepoint(now, request, rest),
             (Wait::Recover(rest), _) => self.next_recovery(now, rest),
             (Wait::Upload(event), _) => self.effects.push(Effect::Tell(event)),
             (Wait::Entry(checkpoint, _), Answer::PutNew(PutNew::Created)) => {
@@ -267,29 +294,25 @@ impl Process {
 
     // ---- the start
 
-    fn choose(&mut self, now: u64, entries: Vec<(u64, Vec<u8>)>, lengths: &BTreeMap<String, u64>) {
-        let mut log = Log::default();
-        for (number, bytes) in entries {
-            if let Err(e) = log.add(number, decode(&bytes)) {
-                return self.fail(e);
-            }
-        }
-        log.set_aside(|name| lengths.get(name).copied());
-        let asked = Asked {
-            job: self.record(),
-            attempt: self.attempt(),
-            fresh: false,
-            at_ms: ms(now),
+    fn start_event(&mut self, now: u64, event: StartEvent) {
+        let Some(starting) = &mut self.starting else {
+            return;
         };
-        let begun = log.begin(&asked);
-        let begun = begun.and_then(|(term, entry)| Ok((term, encode(&entry, &[])?)));
-        match begun {
-            Err(e) => self.fail(e),
-            Ok((term, bytes)) => {
-                let bytes: Arc<[u8]> = bytes.into();
-                let what = What::PutNew(log_name(term.number), Arc::clone(&bytes));
-                self.ask(what, Wait::Start(Box::new(term), bytes));
+        let action = starting.step(event, &|_| Ok(()));
+        self.start_step(now, action);
+    }
+
+    fn start_step(&mut self, now: u64, action: StartAction) {
+        match action {
+            StartAction::Read => self.ask(What::ReadLog, Wait::Log),
+            StartAction::Put { number, bytes } => {
+                self.ask(What::PutNew(log_name(number), bytes.into()), Wait::Start);
             }
+            StartAction::ReadBack { number } => {
+                self.ask(What::Get(log_name(number)), Wait::StartBack);
+            }
+            StartAction::Begin(term) => self.taken(now, *term),
+            StartAction::Refuse(error) => self.fail(error),
         }
     }
 
@@ -304,9 +327,12 @@ impl Process {
     /// The term is taken: sinks come first.
     fn taken(&mut self, now: u64, term: Term) {
         self.term = term.number;
+        if term.from.is_none() && self.setup.saved.is_some() {
+            self.since = self.since.or(Some(term.number));
+        }
         let mut todo = VecDeque::new();
-        if let Some((metadata, _)) = &term.from {
-            let committables: Vec<_> = metadata.committables().cloned().collect();
+        if let Some(from) = self.restored(&term) {
+            let committables: Vec<_> = from.metadata.committables().cloned().collect();
             if !self.has(Plant::SkipRecovery) {
                 todo.extend(commits(committables, self.term));
             }
@@ -314,7 +340,50 @@ impl Process {
             todo.extend(self.setup.job.keys.keys().map(forget));
         }
         self.taken = Some(Box::new(term));
+        self.plants_of_start(Plant::CollectNewer);
+        self.plants_of_start(Plant::CollectReferred);
         self.next_recovery(now, todo);
+    }
+
+    fn plants_of_start(&mut self, plant: Plant) {
+        if !self.has(plant) {
+            return;
+        }
+        let world = world::lock(&self.world);
+        let lengths = world.objects.iter();
+        let lengths = lengths.map(|(n, o)| (n.clone(), o.bytes.len() as u64));
+        let entries = match plant {
+            Plant::CollectReferred => Vec::new(),
+            _ => world.entries(),
+        };
+        let log = Log::new(contents(entries, lengths.collect()), &BTreeMap::new());
+        let term = match plant {
+            Plant::CollectReferred => self.term,
+            _ => u64::MAX,
+        };
+        let names = log.map(|log| log.orphans(term)).unwrap_or_default();
+        drop(world);
+        self.next_delete(names.into_iter().map(What::Delete).collect());
+    }
+
+    /// What a start goes on from: a checkpoint of the folder, or else the savepoint.
+    fn restored(&self, term: &Term) -> Option<RestoreFrom> {
+        let forgets = self.has(Plant::ForgetEnded);
+        let from = match (&term.from, &self.setup.saved) {
+            (Some((metadata, inline)), _) => RestoreFrom {
+                metadata: Arc::new(metadata.clone()),
+                inline: Arc::new(inline.clone()),
+                blobs: Arc::new(Store::new(&self.world)) as Arc<dyn Blobs>,
+            },
+            (None, Some(saved)) => saved.from(&self.world),
+            (None, None) => return None,
+        };
+        let mut metadata = Metadata::clone(&from.metadata);
+        metadata.tasks.retain(|t| !(forgets && t.finished));
+        Some(RestoreFrom {
+            metadata: Arc::new(metadata),
+            ..from
+        })
     }
 
     fn next_recovery(&mut self, now: u64, mut todo: VecDeque<What>) {
@@ -328,19 +397,12 @@ impl Process {
         let Some(term) = self.taken.take() else {
             return;
         };
-        if term.from.as_ref().is_some_and(|(m, _)| m.finished) {
+        let restore = self.restored(&term);
+        if restore.as_ref().is_some_and(|from| from.metadata.finished) {
             return self.end(true);
         }
-        let blobs: Arc<dyn Blobs> = Arc::new(Store(Arc::clone(&self.world)));
-        let forgets = self.has(Plant::ForgetEnded);
-        let restore = term.from.map(|(mut metadata, inline)| RestoreFrom {
-            metadata: {
-                metadata.tasks.retain(|t| !(forgets && t.finished));
-                Arc::new(metadata)
-            },
-            inline: Arc::new(inline),
-            blobs,
-        });
+        let begun_from = restore.as_ref().map_or(0, |from| from.metadata.id);
+        world::lock(&self.world).collected += term.orphans.len() as u64;
         let run = Run::new(&self.setup, term.number, restore, &self.world, &self.chance);
         let run = match run {
             Ok(run) => run,
@@ -352,8 +414,9 @@ impl Process {
             operators: run.operators(&self.setup.job.graph),
             attempt: self.attempt(),
             term: term.number,
-            ids_above: term.last_checkpoint,
+            ids_above: term.last_checkpoint.max(begun_from),
             previous: term.earlier,
+            orphans: term.orphans,
             at_ms: ms(now),
         };
         let tasks = run.len();
@@ -415,6 +478,9 @@ impl Process {
     fn carry_out(&mut self, now: u64, action: Action) {
         match action {
             Action::Trigger { barrier, tasks } => {
+                if barrier.form == SnapshotForm::Canonical {
+                    self.savepoints.triggered(self.term, barrier.checkpoint);
+                }
                 for task in tasks {
                     self.command_to(task, TaskCommand::Checkpoint(barrier));
                 }
@@ -451,6 +517,26 @@ impl Process {
             Action::DeleteObjects { names } => {
                 self.next_delete(names.into_iter().map(What::Delete).collect());
             }
+            Action::StoreSavepoint {
+                request,
+                metadata,
+                inline,
+                copies,
+            } => match self.savepoints.writes(request, &metadata, &inline, copies) {
+                Ok(todo) => self.next_of_savepoint(now, request, todo),
+                Err(e) => self.violation(e.to_string()),
+            },
+            Action::SavepointCompleted { request } => {
+                let folder = self.savepoints.over(request);
+                self.effects.extend(folder.map(Effect::Saved));
+            }
+            Action::SavepointFailed { request, .. } => {
+                self.savepoints.over(request);
+            }
+            Action::DeleteSavepointObjects { request, names } => {
+                let todo = self.savepoints.deletes(request, names);
+                self.next_delete(todo);
+            }
             Action::FailJob { error } => self.fail(error),
             Action::Stopped { .. } => self.end(false),
             Action::StopFailed { error } => self.fail(error),
@@ -486,6 +572,24 @@ impl Process {
         }
     }
 
+    fn next_of_savepoint(&mut self, now: u64, request: u64, mut todo: VecDeque<What>) {
+        match todo.pop_front() {
+            Some(what) => self.ask(what, Wait::Savepoint(request, todo)),
+            None => {
+                let result = Ok(());
+                self.event(now, Event::SavepointStored { request, result });
+            }
+        }
+    }
+
+    /// Somebody wants a savepoint.
+    pub fn wants_savepoint(&mut self, now: u64) {
+        if self.coordinator.is_some() {
+            let request = self.savepoints.asked();
+            self.event(now, Event::SavepointRequested { request });
+        }
+    }
+
     fn next_delete(&mut self, mut todo: VecDeque<What>) {
         if let Some(what) = todo.pop_front() {
             self.ask(what, Wait::Delete(todo));
@@ -494,15 +598,9 @@ impl Process {
 
     /// What stands where an entry should be.
     fn compare(&self, checkpoint: CheckpointId, there: &[u8]) -> StoreOutcome {
-        match decode::<LogEntry>(there) {
-            Ok((LogEntry::Checkpoint(m), _)) if m.attempt == self.attempt() => {
-                match m.id == checkpoint.0 {
-                    true => StoreOutcome::Created,
-                    false => StoreOutcome::Late,
-                }
-            }
-            _ if self.has(Plant::IgnoreFence) => StoreOutcome::Created,
-            _ => StoreOutcome::Fenced,
+        match StoreOutcome::found(there, &self.attempt(), checkpoint) {
+            StoreOutcome::Fenced if self.has(Plant::IgnoreFence) => StoreOutcome::Created,
+            found => found,
         }
     }
 
@@ -592,6 +690,20 @@ impl Process {
             self.coordinator = None;
             self.effects.push(Effect::Over(finished));
         }
+    }
+}
+
+fn contents(entries: Vec<(u64, Vec<u8>)>, lengths: BTreeMap<String, u64>) -> Contents {
+    let entries = entries
+        .into_iter()
+        .map(|(number, bytes)| (number, Ok(bytes)));
+    let of_checkpoints = |(name, length): (String, u64)| {
+        let is = name.starts_with("data/") || name.starts_with("shared/");
+        is.then_some(BlobInfo { name, length })
+    };
+    Contents {
+        entries: entries.collect(),
+        objects: lengths.into_iter().filter_map(of_checkpoints).collect(),
     }
 }
 

@@ -14,7 +14,7 @@ use pelton_engine::shuffle::{Receiver, Sender};
 use pelton_engine::snapshot::{Made, RestoreFrom, SnapshotOutput, SnapshotStore};
 use pelton_engine::state::HeapBackend;
 use pelton_engine::task::{Step, Task};
-use pelton_model::barrier::Barrier;
+use pelton_model::barrier::{Barrier, SnapshotForm};
 use pelton_model::checkpoint::{Committable, OperatorRecord, StoredFile, TaskRecord};
 use pelton_model::graph::{Body, JobGraph, Needs, needs};
 use pelton_model::id::{ChannelId, CheckpointId, OperatorId, TaskId};
@@ -28,6 +28,7 @@ use crate::connectors::{Numbered, TwoPhase};
 use crate::functions::Native;
 use crate::jobs::Job;
 use crate::plan::Plant;
+use crate::saved::{self, Saved};
 use crate::world::Shared;
 
 /// How a process runs a job.
@@ -45,6 +46,10 @@ pub struct Setup {
     pub channel_bytes: usize,
     /// A state file of at most so many bytes stands in the metadata.
     pub inline_bytes: usize,
+    /// Which checkpoint folder: a job that moves has another.
+    pub folder: u64,
+    /// The savepoint that it begins from.
+    pub saved: Option<Arc<Saved>>,
     /// A bug.
     pub plant: Option<Plant>,
 }
@@ -289,7 +294,7 @@ fn sinks(
         };
         let sink = TwoPhase {
             uid: operator.uid.clone(),
-            term,
+            start: (setup.folder, term),
             world: Arc::clone(world),
             chance: chance.clone(),
         };
@@ -361,6 +366,12 @@ impl SnapshotStore for Snapshots {
         let snapshot = Snapshot {
             outs: Arc::clone(&self.outs),
             about: self.about.clone(),
+            below: match barrier {
+                Some(b) if b.form == SnapshotForm::Canonical => {
+                    saved::folder(self.term, b.checkpoint)
+                }
+                _ => String::new(),
+            },
             name: format!("{folder}/{}-{}", task.chain.0, task.index),
             inline_bytes: self.inline_bytes,
             plant: self.plant,
@@ -378,6 +389,8 @@ impl SnapshotStore for Snapshots {
 struct Snapshot {
     outs: Arc<Mutex<Vec<Out>>>,
     about: TaskRecord,
+    /// What the object's name begins with in the store.
+    below: String,
     name: String,
     inline_bytes: usize,
     plant: Option<Plant>,
@@ -443,7 +456,10 @@ impl SnapshotOutput for Snapshot {
         let bytes = std::mem::take(&mut self.bytes);
         let out = match is_inline {
             true => Out::Event(self.event(record, bytes)),
-            false => Out::Upload(self.name.clone(), bytes, self.event(record, Vec::new())),
+            false => {
+                let name = format!("{}{}", self.below, self.name);
+                Out::Upload(name, bytes, self.event(record, Vec::new()))
+            }
         };
         lock(&self.outs).push(out);
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pelton_control::checkpoint::Event;
-use pelton_model::checkpoint::log_number;
 use pelton_model::protocol::TaskCommand;
 use pelton_model::{Error, ErrorCode, Result};
 use xxhash_rust::xxh3::Xxh3;
@@ -16,7 +15,8 @@ use crate::message::{Answer, Effect, What};
 use crate::plan::{Plan, Plant};
 use crate::process::Process;
 use crate::run::Setup;
-use crate::world::{Row, Shared, lock, not_found};
+use crate::saved::Saved;
+use crate::world::{Row, Shared, World, half, lock, not_found};
 
 /// After so many steps, nothing goes wrong any more.
 const CALM_AFTER: u64 = 30_000;
@@ -42,6 +42,14 @@ pub struct Report {
     pub zombies: u64,
     /// Checkpoints that became complete.
     pub checkpoints: u64,
+    /// Savepoints that became complete.
+    pub savepoints: u64,
+    /// How often the job has gone on from one.
+    pub moves: u64,
+    /// Objects that were nobody's, and collected.
+    pub collected: u64,
+    /// Objects of which a crash has left a part.
+    pub torn: u64,
     /// What sinks show, by uid.
     pub output: BTreeMap<String, Vec<Row>>,
 }
@@ -54,6 +62,8 @@ enum Item {
     Command(usize, u64, usize, TaskCommand),
     Tell(usize, u64, Box<Event>),
     Tick(usize, u64, u64),
+    /// Somebody wants a savepoint.
+    Save(usize, u64),
     /// A request has reached the outside; 0: nobody waits for the answer.
     Arrive(usize, u64, What),
     /// What was written becomes durable.
@@ -71,6 +81,7 @@ impl Item {
             | Self::Command(p, ..)
             | Self::Tell(p, ..)
             | Self::Tick(p, ..)
+            | Self::Save(p, _)
             | Self::Reply(p, ..) => Some(*p),
         }
     }
@@ -91,6 +102,7 @@ impl Item {
                 trace.update(name.as_bytes());
                 (7, *p as u64, *id, 0)
             }
+            Self::Save(p, run) => (9, *p as u64, *run, 0),
             Self::Reply(p, id, answer) => (8, *p as u64, *id, u64::from(answer.is_ok())),
         };
         [kind, a, b, c]
@@ -113,6 +125,9 @@ struct Sim {
     finished: bool,
     crashes_left: u64,
     zombies_left: u64,
+    moves_left: u64,
+    /// What the job has begun from.
+    saved: Option<Arc<Saved>>,
     trace: Xxh3,
     report: Report,
 }
@@ -152,6 +167,8 @@ pub fn run(seed: u64, plan: Plan) -> Result<Report> {
         finished: false,
         crashes_left: plan.crashes,
         zombies_left: plan.zombies,
+        moves_left: plan.moves,
+        saved: None,
         trace: Xxh3::new(),
         report: Report {
             job: job.name,
@@ -207,6 +224,7 @@ impl Sim {
             world.check_whole(&newest, "at the end");
         }
         report.violations = std::mem::take(&mut world.violations);
+        (report.collected, report.torn) = (world.collected, world.torn);
         report.trace = self.trace.digest();
         let shown = world.places.iter();
         report.output = shown
@@ -230,7 +248,7 @@ impl Sim {
     /// Nothing goes wrong any more.
     fn calm(&mut self) {
         self.plan = self.plan.clone().calm();
-        (self.crashes_left, self.zombies_left) = (0, 0);
+        (self.crashes_left, self.zombies_left, self.moves_left) = (0, 0, 0);
         for process in self.processes.iter_mut().flatten() {
             process.paused_until = 0;
         }
@@ -259,7 +277,7 @@ impl Sim {
             Item::Launch => self.launch(),
             Item::Begin(p) => {
                 if let Some(process) = self.at(p) {
-                    process.begin();
+                    process.begin(now);
                 }
             }
             Item::Wake(p, run, task, turn) => {
@@ -280,6 +298,11 @@ impl Sim {
             Item::Tick(p, run, turn) => {
                 if let Some(process) = self.in_run(p, run) {
                     process.tick(now, turn);
+                }
+            }
+            Item::Save(p, run) => {
+                if let Some(process) = self.in_run(p, run) {
+                    process.wants_savepoint(now);
                 }
             }
             Item::Arrive(p, id, what) => self.arrive(p, id, what),
@@ -306,6 +329,8 @@ impl Sim {
             batch_rows: self.chance.one_of(&[1, 7, 32], 7),
             channel_bytes: self.chance.one_of(&[64, 2_000, 1 << 20], 2_000),
             inline_bytes: self.plan.inline_bytes,
+            folder: self.report.moves,
+            saved: self.saved.clone(),
             plant: self.plan.plant,
         };
         let settings = self.plan.settings.clone();
@@ -324,8 +349,13 @@ impl Sim {
                 continue;
             };
             let (effects, run) = (process.effects(), process.runs);
+            let moves = self.report.moves;
             for effect in effects {
                 self.effect(index, run, effect);
+                if self.report.moves > moves {
+                    // Nothing is left of those before.
+                    return;
+                }
             }
         }
     }
@@ -365,6 +395,7 @@ impl Sim {
                 }
                 self.succeed();
             }
+            Effect::Saved(folder) => self.saved(&folder),
             Effect::Violation(what) => lock(&self.world).violation(what),
         }
     }
@@ -389,6 +420,9 @@ impl Sim {
             self.report.crashes += 1;
             let power = self.plan.local && self.chance.happens(500);
             self.crash(index, power);
+        } else if self.chance.happens_rarely(self.plan.save) {
+            let run = self.at(index).map_or(0, |p| p.runs);
+            self.later(0, Item::Save(index, run));
         } else if self.chance.happens_rarely(self.plan.stop) {
             let run = self.at(index).map_or(0, |p| p.runs);
             self.later(0, Item::Tell(index, run, Box::new(Event::Stop)));
@@ -414,16 +448,43 @@ impl Sim {
                 .take(1)
                 .for_each(|p| *p = None),
         }
-        let chance = self.chance.clone();
+        let (chance, torn) = (self.chance.clone(), self.plan.torn);
+        let world = Arc::clone(&self.world);
         self.queue.retain(|_, item| match item {
+            // What was being sent is there, or not, or a part of it.
+            Item::Arrive(p, _, what) if !power && *p == index && chance.happens(torn) => {
+                tear(&mut lock(&world), what);
+                false
+            }
             Item::Arrive(p, ..) => !power && (*p != index || chance.happens(500)),
             Item::Sync(p, ..) => !power && *p != index,
             _ => true,
         });
         if power {
-            lock(&self.world).power_failure(|| chance.happens(500));
+            lock(&self.world).power_failure(|| chance.happens(500), || chance.happens(torn));
         }
         self.succeed();
+    }
+
+    /// A savepoint is complete: the job may go on from it, elsewhere.
+    fn saved(&mut self, folder: &str) {
+        self.report.savepoints += 1;
+        if self.moves_left == 0 || !self.chance.happens(300) {
+            return;
+        }
+        let saved = match Saved::open(&self.world, folder) {
+            Ok(saved) => saved,
+            Err(e) => return lock(&self.world).violation(format!("a complete savepoint: {e}")),
+        };
+        if !lock(&self.world).move_to(folder, &saved.metadata) {
+            return;
+        }
+        self.moves_left -= 1;
+        self.report.moves += 1;
+        self.saved = Some(Arc::new(saved));
+        self.processes.iter_mut().for_each(|p| *p = None);
+        self.queue.clear();
+        self.later(0, Item::Launch);
     }
 
     // ---- the outside
@@ -443,7 +504,7 @@ impl Sim {
             self.later(delay, Item::Arrive(process, 0, what.clone()));
         }
         let written = match &what {
-            What::PutNew(name, _) | What::Put(name, _) => Some(name.clone()),
+            What::PutNew(name, _) | What::Put(name, _) | What::Copy(_, name) => Some(name.clone()),
             _ => None,
         };
         let mut answer = self.serve(what);
@@ -472,13 +533,8 @@ impl Sim {
         Ok(match what {
             What::ReadLog => {
                 let objects = world.objects.iter();
-                let entries = objects
-                    .clone()
-                    .filter_map(|(name, object)| Some((log_number(name)?, object.bytes.to_vec())));
-                let lengths = objects
-                    .clone()
-                    .map(|(n, o)| (n.clone(), o.bytes.len() as u64));
-                Answer::Log(entries.collect(), lengths.collect())
+                let lengths = objects.map(|(n, o)| (n.clone(), o.bytes.len() as u64));
+                Answer::Log(world.entries(), lengths.collect())
             }
             What::PutNew(name, bytes) => {
                 let before = world.checkpoints().len();
@@ -498,6 +554,12 @@ impl Sim {
             },
             What::Delete(name) => {
                 world.delete(&name);
+                Answer::Done
+            }
+            What::Copy(from, to) => {
+                let object = world.objects.get(&from).ok_or_else(|| not_found(&from))?;
+                let bytes = Arc::clone(&object.bytes);
+                world.put(&to, &bytes);
                 Answer::Done
             }
             What::Commit(uid, payload, term) => {
@@ -520,6 +582,18 @@ impl Sim {
             let delay = self.delay();
             self.later(delay, Item::Reply(process, id, answer));
         }
+    }
+}
+
+/// A write of which a part is carried out.
+fn tear(world: &mut World, what: &What) {
+    let (What::Put(name, bytes) | What::PutNew(name, bytes)) = what else {
+        return;
+    };
+    if !world.objects.contains_key(name) {
+        world.put(name, &half(bytes));
+        world.sync(name);
+        world.torn += 1;
     }
 }
 

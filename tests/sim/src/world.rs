@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pelton_model::blob::{BlobInfo, Blobs, PutNew};
-use pelton_model::checkpoint::{LogEntry, Metadata, decode, log_number};
+use pelton_model::checkpoint::{Committable, LogEntry, Metadata, decode, log_number};
+use pelton_model::id::CheckpointId;
 use pelton_model::{Error, ErrorCode, Result};
 
 /// A row of output: four numbers, whatever they stand for.
@@ -38,6 +39,8 @@ pub struct Place {
     pub staged: BTreeMap<String, Part>,
     /// Parts that are visible.
     pub committed: BTreeMap<String, Vec<Row>>,
+    /// The names of those, in the order in which they became visible.
+    pub order: Vec<String>,
     /// Visible rows, in the order in which they became so.
     pub output: Vec<Row>,
 }
@@ -53,6 +56,10 @@ pub struct World {
     pub promised: BTreeSet<(String, Vec<u8>)>,
     /// What must not be, and was.
     pub violations: Vec<String>,
+    /// Objects that starts have found to be nobody's.
+    pub collected: u64,
+    /// Objects of which a crash has left a part.
+    pub torn: u64,
 }
 
 /// The world, as all that is simulated has it.
@@ -75,6 +82,10 @@ impl World {
 
     /// Writes an object. It is visible, and not yet synced.
     pub fn put(&mut self, name: &str, bytes: &[u8]) {
+        // By a request that was sent twice: old or new, it is the same.
+        if self.objects.get(name).is_some_and(|o| *o.bytes == *bytes) {
+            return;
+        }
         let object = Object {
             bytes: bytes.into(),
             synced: false,
@@ -111,9 +122,51 @@ impl World {
         here.for_each(|(_, object)| object.synced = true);
     }
 
-    /// The power fails: of what is not synced, `stays` says what there is.
-    pub fn power_failure(&mut self, stays: impl Fn() -> bool) {
+    /// The power fails: of what is not synced, `stays` says what there is, and `torn`, whether that is a part only.
+    pub fn power_failure(&mut self, stays: impl Fn() -> bool, torn: impl Fn() -> bool) {
         self.objects.retain(|_, object| object.synced || stays());
+        for object in self.objects.values_mut().filter(|o| !o.synced) {
+            if torn() {
+                object.bytes = half(&object.bytes);
+                self.torn += 1;
+            }
+        }
+    }
+
+    /// The job moves to a folder of its own, with a savepoint that was made before any later output counts: what became
+    /// visible after its barrier is taken back. False, and nothing is changed, where the output that the savepoint counts
+    /// on is gone, or another process has gone on from a checkpoint before it.
+    pub fn move_to(&mut self, folder: &str, metadata: &Metadata) -> bool {
+        let there = |c: &Committable| {
+            let part = String::from_utf8_lossy(&c.payload).into_owned();
+            let place = self.places.get(&c.uid);
+            place.is_some_and(|p| p.staged.contains_key(&part) || p.committed.contains_key(&part))
+        };
+        let passed = |(name, object): (&String, &Object)| {
+            let is_start = matches!(decode(&object.bytes), Ok((LogEntry::Start(_), _)));
+            is_start && log_number(name).is_some_and(|number| number > metadata.term)
+        };
+        if !metadata.committables().all(there) || self.objects.iter().any(passed) {
+            return false;
+        }
+        let promised = metadata.committables();
+        let promised = promised.map(|c| (c.uid.clone(), c.payload.clone()));
+        self.promised.extend(promised);
+        self.objects.retain(|name, _| name.starts_with(folder));
+        self.objects.values_mut().for_each(|o| o.synced = true);
+        for place in self.places.values_mut() {
+            let before = |name: &String| checkpoint_of(name).is_some_and(|id| id <= metadata.id);
+            place.order.retain(before);
+            place.committed.retain(|name, _| before(name));
+            let shown = place
+                .order
+                .iter()
+                .filter_map(|name| place.committed.get(name));
+            place.output = shown.flatten().copied().collect();
+            // Terms begin anew.
+            place.staged.values_mut().for_each(|part| part.term = 0);
+        }
+        true
     }
 
     /// Removes an object.
@@ -122,6 +175,13 @@ impl World {
         if let Some((_, newest)) = self.checkpoints().pop() {
             self.check_whole(&newest, &format!("after '{name}' was deleted"));
         }
+    }
+
+    /// The entries of the log with their bytes, ascending.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(u64, Vec<u8>)> {
+        let entry = |(name, o): (&String, &Object)| Some((log_number(name)?, o.bytes.to_vec()));
+        self.objects.iter().filter_map(entry).collect()
     }
 
     /// Complete checkpoints in the log, ascending.
@@ -173,6 +233,7 @@ impl World {
         match place.staged.remove(&part) {
             Some(rows) => {
                 place.output.extend(rows.rows.iter().copied());
+                place.order.push(part.clone());
                 place.committed.insert(part, rows.rows);
             }
             None => self.violation(format!(
@@ -189,32 +250,70 @@ impl World {
     }
 }
 
+/// What a torn write leaves.
+#[must_use]
+pub fn half(bytes: &[u8]) -> Arc<[u8]> {
+    bytes.get(..bytes.len() / 2).unwrap_or_default().into()
+}
+
+/// The name of a part: no two writers make the same.
+#[must_use]
+pub fn part_name(
+    (folder, term): (u64, u64),
+    task: u32,
+    checkpoint: CheckpointId,
+    number: u64,
+) -> String {
+    format!("{folder}-{term}-{task}-{}-{number}", checkpoint.0)
+}
+
+/// The checkpoint in the name of a part.
+fn checkpoint_of(part: &str) -> Option<u64> {
+    part.split('-').nth(3)?.parse().ok()
+}
+
 /// The object store as tasks read it when they restore.
 #[derive(Clone, Debug)]
-pub struct Store(pub Shared);
+pub struct Store {
+    world: Shared,
+    /// What all names begin with.
+    folder: String,
+}
 
-impl Blobs for Store {
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let mut world = lock(&self.0);
-        world.put(name, bytes);
-        world.sync(name);
-        Ok(())
+impl Store {
+    /// All of it.
+    #[must_use]
+    pub fn new(world: &Shared) -> Self {
+        Self::below(world, "")
     }
 
-    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<PutNew> {
-        let mut world = lock(&self.0);
-        let put = world.put_new(name, bytes);
-        world.sync(name);
-        Ok(put)
+    /// A folder of it, with the `/` at its end.
+    #[must_use]
+    pub fn below(world: &Shared, folder: &str) -> Self {
+        Self {
+            world: Arc::clone(world),
+            folder: folder.to_owned(),
+        }
+    }
+}
+
+impl Blobs for Store {
+    fn put(&self, _: &str, _: &[u8]) -> Result<()> {
+        Err(read_only())
+    }
+
+    fn put_new(&self, _: &str, _: &[u8]) -> Result<PutNew> {
+        Err(read_only())
     }
 
     fn put_file(&self, _: &str, _: &Path) -> Result<()> {
-        Err(no_files())
+        Err(read_only())
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
-        let world = lock(&self.0);
-        let object = world.objects.get(name).ok_or_else(|| not_found(name))?;
+        let name = format!("{}{name}", self.folder);
+        let world = lock(&self.world);
+        let object = world.objects.get(&name).ok_or_else(|| not_found(&name))?;
         Ok(object.bytes.to_vec())
     }
 
@@ -230,25 +329,15 @@ impl Blobs for Store {
     }
 
     fn get_file(&self, _: &str, _: &Path) -> Result<()> {
-        Err(no_files())
+        Err(read_only())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>> {
-        let world = lock(&self.0);
-        let below = world.objects.iter().filter(|(name, _)| {
-            let rest = name.strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.starts_with('/') || prefix.is_empty())
-        });
-        let info = |(name, object): (&String, &Object)| BlobInfo {
-            name: name.clone(),
-            length: object.bytes.len() as u64,
-        };
-        Ok(below.map(info).collect())
+    fn list(&self, _: &str) -> Result<Vec<BlobInfo>> {
+        Err(read_only())
     }
 
-    fn delete(&self, name: &str) -> Result<()> {
-        lock(&self.0).delete(name);
-        Ok(())
+    fn delete(&self, _: &str) -> Result<()> {
+        Err(read_only())
     }
 }
 
@@ -258,6 +347,6 @@ pub fn not_found(name: &str) -> Error {
     Error::new(ErrorCode::NotFound, message)
 }
 
-fn no_files() -> Error {
-    Error::bug("the simulated store has no files")
+fn read_only() -> Error {
+    Error::bug("tasks read objects, and do nothing else")
 }

@@ -52,6 +52,18 @@ fn nothing_is_lost_and_nothing_comes_twice_whatever_goes_wrong() {
     assert!(sum(|r| r.crashes) > SEEDS, "{} crashes", sum(|r| r.crashes));
     assert!(sum(|r| r.zombies) > SEEDS / 10);
     assert!(sum(|r| r.checkpoints) > SEEDS * 5);
+    assert!(
+        sum(|r| r.savepoints) > SEEDS,
+        "{} savepoints",
+        sum(|r| r.savepoints)
+    );
+    assert!(sum(|r| r.moves) > SEEDS / 5, "{} moves", sum(|r| r.moves));
+    assert!(
+        sum(|r| r.collected) > SEEDS,
+        "{} collected",
+        sum(|r| r.collected)
+    );
+    assert!(sum(|r| r.torn) > SEEDS / 10, "{} torn", sum(|r| r.torn));
     for job in ["sums", "pairs", "windows"] {
         assert!(reports.iter().any(|(_, r)| r.job == job), "{job}");
     }

@@ -201,6 +201,28 @@ fn what_a_killed_process_left_is_not_listed_and_goes() {
 }
 
 #[test]
+fn what_killed_processes_left_anywhere_is_swept_away() {
+    let (_outer, store) = store();
+    let root = store.root.clone();
+    store.put("data/1/2/kept", b"kept").unwrap();
+    let left = root.join("data/1/3");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join(".tmp-1-2"), b"half").unwrap();
+    fs::write(root.join("data/1/2/.tmp-1-3"), b"half").unwrap();
+    let used = File::create(root.join("data/1/.tmp-1-4")).unwrap();
+    Disk::mark_in_use(&used);
+    fs::create_dir_all(root.join("log")).unwrap();
+    fs::write(root.join("log/.tmp-1-5"), b"elsewhere").unwrap();
+    store.sweep("data").unwrap();
+    store.sweep("nothing").unwrap();
+    assert!(!left.exists() && !root.join("data/1/2/.tmp-1-3").exists());
+    assert!(root.join("data/1/.tmp-1-4").exists() && root.join("log/.tmp-1-5").exists());
+    assert_eq!(store.get("data/1/2/kept").unwrap(), b"kept");
+    store.put("data/1/3/new", b"new").unwrap();
+    assert!(store.sweep("../data").is_err());
+}
+
+#[test]
 fn writers_do_not_sweep_each_other_away() {
     let (outer, store) = store();
     let file = outer.path().join("file");

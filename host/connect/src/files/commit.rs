@@ -121,9 +121,13 @@ fn show(hidden: &Path, place: &Path, length: u64) -> Result<()> {
     };
     let lost = "rows that the checkpoint counts as written are lost: go on from an earlier savepoint, or begin anew with '--fresh'";
     match (length_of(hidden)?, length_of(place)?) {
-        (Some(is), None) if is == length => {
-            fs::rename(hidden, place).map_err(|e| unwritable(place, &e))
-        }
+        (Some(is), None) if is == length => match fs::rename(hidden, place) {
+            // Another start commits the same checkpoint, and was faster.
+            Err(e) if e.kind() == ErrorKind::NotFound && length_of(place)? == Some(length) => {
+                Ok(())
+            }
+            renamed => renamed.map_err(|e| unwritable(place, &e)),
+        },
         (None, Some(is)) if is == length => Ok(()),
         (Some(is), None) | (None, Some(is)) => {
             refused(format!("has {is} bytes, but {length} were written"), lost)
@@ -145,14 +149,6 @@ fn length_of(path: &Path) -> Result<Option<u64>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(unwritable(path, &e)),
     }
-}
-
-/// Removes what was never shown.
-pub(super) fn abort(folder: &Path, committables: &[Vec<u8>]) -> Result<()> {
-    for bytes in committables {
-        remove(&Committable::read(bytes)?.paths(folder).0)?;
-    }
-    Ok(())
 }
 
 /// Removes a hidden file, if it is there.

@@ -28,6 +28,8 @@ mod json;
 mod lines;
 mod listing;
 mod merge;
+mod names;
+mod owner;
 mod parquet;
 mod part;
 mod partition;

@@ -68,7 +68,7 @@ impl Drop for Hidden {
 pub(super) enum Begin {
     /// What was there under the hidden name is nobody's.
     Over,
-    /// Nothing may be there: the name is this start's own.
+    /// Nothing may be there: no other start makes the name.
     New,
     /// One file for all starts, which stays when it is dropped; locked, as a process that was passed may still write to it.
     Shared,

@@ -18,15 +18,15 @@
 //! finished; then it is renamed, and the folder synced. After an error, hidden files are removed; complete ones stay.
 //!
 //! With checkpoints each row is there once, whatever crashes: at a barrier a task closes and syncs its files, which get
-//! their names, `part-TASK-CHECKPOINT-NUMBER.EXT`, when the checkpoint is complete (see [`commit`](super::commit)). A single
-//! file is synced at a barrier; a later start cuts off what stands behind, and goes on with it. It can't be Parquet then.
+//! their names, `part-TASK-CHECKPOINT-NUMBER-LOG-TERM.EXT` (see [`names`](super::names)), when the checkpoint is complete
+//! (see [`commit`](super::commit)). A single file is synced at a barrier; a later start cuts off what stands behind, and
+//! goes on with it. It can't be Parquet then; a hidden file beside it says whose it is (see [`owner`](super::owner)).
 //! A complete file must stay where it is until the next checkpoint is complete: a start asks for it once more.
 //!
 //! Without `changelog`, a row that changes an earlier one is refused. Text needs rows of one string: its lines.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +37,8 @@ use pelton_model::schema::{DataType, Schema};
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::commit::{self, sync_folders};
+use super::names;
+use super::owner::{Held, Owner};
 use super::parquet::Layout;
 use super::part::{Encoding, Hidden, unwritable};
 use super::partition::Partitions;
@@ -45,7 +47,7 @@ use super::writer::Writer;
 use super::{Kind, kind, refuse_of};
 use crate::options::Options;
 use crate::text::{TimeFormat, kind_word as word};
-use crate::{OptionMap, SinkRequest};
+use crate::{OptionMap, SinkRequest, StartId};
 
 const ROLL_BYTES: u64 = 128 << 20;
 const OPEN_FILES: usize = 64;
@@ -76,7 +78,10 @@ pub(crate) fn delivery(_options: &OptionMap) -> Result<Delivery> {
 /// Makes the folder. Errors: as [`check_sink`]; `OutputFailed` for a folder that can't be made or holds output already.
 pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
     let mut plan = Plan::new(request.options, request.schema, request.batch)?;
-    plan.checkpoints = request.checkpoints;
+    plan.start = request.start;
+    if plan.single {
+        plan.owner = plan.start.map(|start| Owner::new(&plan.path, start));
+    }
     if plan.single && request.parallelism != 1 {
         let message = format!(
             "a single file is written by one task, not by {}",
@@ -85,7 +90,7 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
         return Err(Error::new(ErrorCode::GraphInvalid, message)
             .help("give the sink the parallelism 1, or write to a folder"));
     }
-    if plan.single && plan.kind == Kind::Parquet && plan.checkpoints {
+    if plan.single && plan.kind == Kind::Parquet && plan.start.is_some() {
         let message =
             "a single file of Parquet cannot be continued after a restart, as checkpoints ask for";
         return Err(Error::new(ErrorCode::GraphInvalid, message)
@@ -94,8 +99,9 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
     let folder = plan.folder();
     fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
     if !request.resumed {
+        let _held = plan.hold()?;
         clear(&plan)?;
-        if plan.checkpoints {
+        if plan.start.is_some() {
             // A start that was killed before its first checkpoint could not clean up.
             plan.remove_hidden()?;
         }
@@ -122,10 +128,10 @@ pub(super) struct Plan {
     changelog: bool,
     /// The columns that are written; none: all.
     pub(super) columns: Option<Vec<usize>>,
-    /// Whether files get their names with checkpoints.
-    pub(super) checkpoints: bool,
-    /// Tells this start's hidden files from those of a process that was passed, and still writes and removes its own.
-    token: u64,
+    /// The start of a job with checkpoints: files get their names with these.
+    pub(super) start: Option<StartId>,
+    /// Of a single file with checkpoints.
+    owner: Option<Owner>,
 }
 
 impl Plan {
@@ -189,9 +195,8 @@ impl Plan {
             with_op,
             changelog,
             columns,
-            checkpoints: false,
-            // Seeded by the system: nothing depends on the number but that it is another one next time.
-            token: RandomState::new().hash_one(()),
+            start: None,
+            owner: None,
         })
     }
 
@@ -213,31 +218,28 @@ impl Plan {
             let hidden = format!(".{}.inprogress", name.to_string_lossy());
             return (self.path.clone(), self.folder().join(hidden));
         }
-        let extension = self.extension();
-        let folder = self.path.join(partition);
-        let name = format!("part-{task}-{number}.{extension}");
-        let hidden = match self.checkpoints {
-            true => format!(
-                ".part-{task}-{number}-{:016x}.{extension}.inprogress",
-                self.token
-            ),
-            false => format!(".{name}.inprogress"),
-        };
+        let (extension, folder) = (self.extension(), self.path.join(partition));
+        let name = names::visible((task, number), 0, None, extension);
+        let hidden = names::hidden((task, number), self.start, extension);
         (folder.join(name), folder.join(hidden))
+    }
+
+    /// The right to do something with a single file. Errors: as [`Owner::hold`].
+    pub(super) fn hold(&self) -> Result<Option<Held<'_>>> {
+        self.owner.as_ref().map(Owner::hold).transpose()
     }
 
     /// The name of a file that is prepared at a checkpoint, below the folder.
     pub(super) fn committed_name(
         &self,
         partition: &str,
-        (task, number): (u32, u32),
+        file: (u32, u32),
         checkpoint: u64,
     ) -> String {
         if let (true, Some(name)) = (self.single, self.path.file_name()) {
             return name.to_string_lossy().into_owned();
         }
-        let extension = self.extension();
-        let name = format!("part-{task}-{checkpoint}-{number}.{extension}");
+        let name = names::visible(file, checkpoint, self.start, self.extension());
         match partition {
             "" => name,
             _ => format!("{partition}/{name}"),
@@ -347,9 +349,10 @@ fn earlier(plan: &Plan, folder: &Path, old: &mut Vec<PathBuf>) -> Result<()> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let partitions = plan.partitions.as_ref();
-        if name.starts_with("part-") {
+        let may_remove = !plan.overwrite || names::may_remove(&name, plan.start);
+        if names::is_visible(&name) && may_remove {
             old.push(entry.path());
-        } else if plan.overwrite && is_hidden(&name) {
+        } else if plan.overwrite && names::is_hidden(&name) && may_remove {
             // A run that was killed could not clean up.
             old.push(entry.path());
         } else if partitions.is_some_and(|p| p.names_folder(&name))
@@ -384,19 +387,6 @@ fn files_with(
     Ok(())
 }
 
-fn is_hidden(name: &str) -> bool {
-    name.starts_with(".part-") && name.ends_with(".inprogress")
-}
-
-/// The checkpoint in the name of a complete file.
-fn checkpoint_of(name: &str) -> Option<u64> {
-    let (stem, _) = name.strip_prefix("part-")?.split_once('.')?;
-    let mut numbers = stem.split('-');
-    let (_task, checkpoint) = (numbers.next()?, numbers.next()?);
-    let _number: u32 = numbers.next()?.parse().ok()?;
-    checkpoint.parse().ok()
-}
-
 struct FilesSink {
     plan: Arc<Plan>,
     /// Complete files that get their names when all tasks have finished.
@@ -423,18 +413,12 @@ impl Sink for FilesSink {
     }
 
     fn commit(&self, committables: &[Vec<u8>]) -> Result<()> {
+        let _held = self.plan.hold()?;
         commit::commit(self.plan.folder(), committables)
     }
 
-    fn abort(&self, committables: &[Vec<u8>]) -> Result<()> {
-        if self.plan.single {
-            // What is in it belongs to earlier checkpoints, too.
-            return Ok(());
-        }
-        commit::abort(self.plan.folder(), committables)
-    }
-
-    /// What earlier starts have left hidden is nobody's, but for a single file, which the writer goes on with.
+    /// What earlier starts have left hidden is nobody's, but for a single file, which the writer goes on with. What is of a
+    /// later start, which has passed this one, stays.
     fn recover(&self, committables: &[Vec<u8>]) -> Result<()> {
         self.commit(committables)?;
         self.plan.remove_hidden()
@@ -442,6 +426,7 @@ impl Sink for FilesSink {
 
     fn take_back(&self, after: CheckpointId, to: CheckpointId) -> Result<()> {
         let plan = &self.plan;
+        let _held = plan.hold()?;
         if plan.single {
             // It is shown with the last checkpoint, and before that the writer goes on with it.
             let (place, hidden) = plan.names_of("", 0, 0);
@@ -451,7 +436,9 @@ impl Sink for FilesSink {
             };
         }
         let lost = |name: &str| {
-            checkpoint_of(name).is_some_and(|checkpoint| checkpoint > after.0 && checkpoint <= to.0)
+            let checkpoint = names::checkpoint(name);
+            checkpoint.is_some_and(|checkpoint| checkpoint > after.0 && checkpoint <= to.0)
+                && names::may_remove(name, plan.start)
         };
         let mut found = Vec::new();
         files_with(plan, plan.folder(), &lost, &mut found)?;
@@ -465,8 +452,9 @@ impl Plan {
         if self.single {
             return Ok(());
         }
+        let lost = |name: &str| names::is_hidden(name) && names::may_remove(name, self.start);
         let mut found = Vec::new();
-        files_with(self, self.folder(), &is_hidden, &mut found)?;
+        files_with(self, self.folder(), &lost, &mut found)?;
         found.iter().try_for_each(|path| commit::remove(path))
     }
 

@@ -77,7 +77,7 @@ impl SinkWriter for Writer {
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Prepared> {
-        if !self.plan.checkpoints {
+        if self.plan.start.is_none() {
             return Ok(Prepared::default());
         }
         if self.plan.single {
@@ -108,6 +108,7 @@ impl SinkWriter for Writer {
             return Ok(());
         }
         let names = self.plan.names_of("", self.task, 0);
+        let _held = self.plan.hold()?;
         let part = Part::go_on(names, length, self.plan.with_op)?;
         self.parts.insert(String::new(), part);
         Ok(())
@@ -118,7 +119,7 @@ impl SinkWriter for Writer {
         if self.plan.single && self.complete.is_none() {
             self.part("")?;
         }
-        if self.plan.checkpoints {
+        if self.plan.start.is_some() {
             // The last checkpoint gets them.
             return Ok(());
         }
@@ -176,12 +177,13 @@ impl Writer {
             }
             let plan = &self.plan;
             let names = plan.names_of(partition, self.task, self.number);
-            let begin = match (plan.checkpoints, plan.single) {
+            let begin = match (plan.start.is_some(), plan.single) {
                 (false, _) => Begin::Over,
                 (true, false) => Begin::New,
                 (true, true) => Begin::Shared,
             };
             let own = !partition.is_empty();
+            let _held = plan.hold()?;
             let mut part = Part::begin(names, own, begin, &plan.encoding, plan.with_op)?;
             part.number = self.number;
             self.number += 1;
@@ -199,7 +201,7 @@ impl Writer {
         };
         let number = part.number;
         let hidden = part.close()?;
-        if self.plan.checkpoints {
+        if self.plan.start.is_some() {
             self.closed.push((partition.to_owned(), number, hidden));
             return Ok(());
         }

@@ -112,7 +112,7 @@ pub(crate) fn open_sink(request: &SinkRequest<'_>) -> Result<Arc<dyn Sink>> {
     Ok(match plan.keys {
         None => {
             let journal = Journal::new(plan.path, plan.lines);
-            Arc::new(WriteAhead::new(journal, request.checkpoints))
+            Arc::new(WriteAhead::new(journal, request.start.is_some()))
         }
         Some(keys) => Arc::new(Upsert::open(plan.path, plan.lines, keys)?),
     })

@@ -13,7 +13,7 @@ use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::{ErrorCode, Result};
 
 use super::{delivery, open_sink};
-use crate::{OptionMap, SinkRequest};
+use crate::{OptionMap, SinkRequest, StartId};
 
 fn schema() -> Schema {
     Schema::new(vec![
@@ -52,7 +52,7 @@ fn open(
         limits: &Limits::default(),
         parallelism: 2,
         batch: false,
-        checkpoints,
+        start: checkpoints.then_some(StartId { log: 1, term: 1 }),
         resumed,
         output: Arc::new(Mutex::new(Vec::new())),
     })

@@ -203,7 +203,7 @@ mod tests {
             limits: parts.2,
             parallelism: 2,
             batch: false,
-            checkpoints: false,
+            start: None,
             resumed: false,
             output,
         })

@@ -9,7 +9,7 @@ use pelton_model::id::{CheckpointId, TaskId};
 use pelton_model::time::Monotonic;
 use pelton_model::{Error, ErrorCode};
 
-use super::files::Files;
+use super::files::{Files, is_lost};
 use super::message::{Action, Completed, Ending, Event, Started, StoreOutcome};
 use super::pending::{Part, Pending, Purpose};
 use super::settings::CheckpointSettings;
@@ -45,9 +45,6 @@ pub struct Coordinator {
     kept_files: Files,
     /// What anything refers to: `kept`, `pending` except savepoints, `finished`, `limbo`.
     held: Files,
-    /// Shared files of checkpoints that were given up, with the highest of those: a later one may have the same files. One
-    /// that is complete without them proves that none will.
-    doomed: BTreeMap<String, CheckpointId>,
     /// Of checkpoints whose put failed: it may still succeed, until another entry has the number.
     limbo: Vec<(CheckpointId, Vec<Arc<Part>>)>,
     /// In a row.
@@ -99,7 +96,7 @@ enum Stop {
 impl Coordinator {
     /// `now` belongs to the same moment as `start.at_ms`. Call [`step`](Self::step) with a tick next.
     #[must_use]
-    pub fn new(settings: CheckpointSettings, start: Started, now: Monotonic) -> Self {
+    pub fn new(settings: CheckpointSettings, mut start: Started, now: Monotonic) -> Self {
         let (mut kept_files, mut held) = (Files::default(), Files::default());
         let mut highest = start.term.max(start.ids_above);
         for completed in &start.previous {
@@ -109,6 +106,12 @@ impl Coordinator {
                 held.add(record);
             }
         }
+        let orphans = std::mem::take(&mut start.orphans);
+        let names: Vec<String> = orphans.into_iter().filter(|n| !held.has(n)).collect();
+        let out = match names.is_empty() {
+            true => Vec::new(),
+            false => vec![Action::DeleteObjects { names }],
+        };
         Self {
             began: now,
             phase: Phase::Running,
@@ -123,7 +126,6 @@ impl Coordinator {
             last_committed: CheckpointId(0),
             kept_files,
             held,
-            doomed: BTreeMap::new(),
             limbo: Vec::new(),
             failures: 0,
             due: settings.interval_ms.map(|ms| now.plus_ms(ms)),
@@ -136,7 +138,7 @@ impl Coordinator {
             final_retry: now,
             final_done: false,
             spare: false,
-            out: Vec::new(),
+            out,
             settings,
             start,
         }
@@ -161,7 +163,7 @@ impl Coordinator {
                 checkpoint,
                 record,
                 inline,
-            } => self.acknowledged(task, checkpoint, record, inline),
+            } => self.acknowledged(now, task, checkpoint, record, inline),
             Event::Declined {
                 task,
                 checkpoint,
@@ -209,8 +211,7 @@ impl Coordinator {
         [timeout, due, last].into_iter().flatten().min()
     }
 
-    /// A file of a backend that a complete and kept checkpoint has: `identity` is what stands after `shared/<term>/` in the
-    /// object's name.
+    /// A file of a backend that a complete and kept checkpoint has: `identity` is the last part of the object's name.
     #[must_use]
     pub fn known_file(&self, identity: &str) -> Option<StoredFile> {
         self.kept_files.shared(identity).cloned()
@@ -333,6 +334,7 @@ impl Coordinator {
 
     fn acknowledged(
         &mut self,
+        now: Monotonic,
         task: TaskId,
         checkpoint: CheckpointId,
         record: TaskRecord,
@@ -342,10 +344,15 @@ impl Coordinator {
         let Some(pending) = self.pending.get_mut(&checkpoint).filter(waiting) else {
             return self.discard(checkpoint, &record);
         };
-        pending.waiting.remove(&task);
         if pending.request().is_none() {
+            let lost = is_lost(&record, &self.held, (self.start.term, Some(checkpoint)));
+            if let Some(error) = lost {
+                self.discard(CheckpointId(0), &record);
+                return self.declined(now, task, checkpoint, error);
+            }
             self.held.add(&record);
         }
+        pending.waiting.remove(&task);
         let part = Part {
             last: false,
             record,
@@ -373,6 +380,10 @@ impl Coordinator {
         let stopped = matches!(self.stop, Stop::Sent(last) if after == Some(last));
         if !known || stopped || self.finished.contains_key(&task) || self.phase != Phase::Running {
             return self.discard(CheckpointId(0), &record);
+        }
+        if let Some(error) = is_lost(&record, &self.held, (self.start.term, None)) {
+            self.discard(CheckpointId(0), &record);
+            return self.fail_job(error.at("task", task));
         }
         let part = Arc::new(Part {
             last: true,

@@ -26,6 +26,8 @@ pub struct Started {
     pub ids_above: u64,
     /// Complete checkpoints in the folder, in ascending order; without those that were found broken and set aside.
     pub previous: Vec<Completed>,
+    /// Objects that are nobody's, to be deleted: see [`Term::orphans`](super::Term).
+    pub orphans: Vec<String>,
     /// The wall clock at the start, in milliseconds since 1970.
     pub at_ms: i64,
 }

@@ -60,10 +60,11 @@ fn file(name: &str) -> StoredFile {
     }
 }
 
-/// A record with a state file, shared files, and committables that were prepared at these checkpoints.
+/// A record with a state file, shared files by checkpoint and identity, and committables that were prepared at these
+/// checkpoints.
 fn record(state: &str, shared: &[&str], prepared: &[u64]) -> TaskRecord {
     let files = shared.iter().map(|name| NativeFile {
-        name: (*name).into(),
+        name: name.rsplit_once('/').map_or(*name, |(_, name)| name).into(),
         file: file(&format!("shared/1/{name}")),
     });
     let native = NativeState {
@@ -407,7 +408,7 @@ fn ids_are_above_all_that_were_given() {
         number,
         metadata: Arc::new(Metadata {
             id,
-            tasks: vec![record("old", &["x"], &[])],
+            tasks: vec![record("old", &["6/x"], &[])],
             ..empty()
         }),
     };
@@ -423,7 +424,7 @@ fn ids_are_above_all_that_were_given() {
         m.step(1_000, Event::Tick, &[&format!("trigger {wants} at 0")]);
         let put = format!("store {}: {wants}", term + 1);
         m.step(1_000, ack(0, wants, record("a", &[], &[])), &[&put]);
-        let gone = format!("delete {} old shared/1/x", log_name(6));
+        let gone = format!("delete {} old shared/1/6/x", log_name(6));
         m.step(
             1_000,
             created(wants),

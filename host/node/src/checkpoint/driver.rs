@@ -12,7 +12,7 @@ use pelton_control::checkpoint::{
 use pelton_engine::connector::Sink;
 use pelton_model::barrier::SnapshotForm;
 use pelton_model::blob::{Blobs, PutNew};
-use pelton_model::checkpoint::{Committable, LogEntry, Metadata, Start, decode, encode, log_name};
+use pelton_model::checkpoint::{Committable, LogEntry, Metadata, Start, encode, log_name};
 use pelton_model::id::TaskId;
 use pelton_model::protocol::TaskCommand;
 use pelton_model::time::Clock;
@@ -60,6 +60,8 @@ pub(crate) struct DriverParts {
     pub(crate) started: Started,
     pub(crate) folder: Folder,
     pub(crate) io: Arc<Io>,
+    /// A thread of its own, for what is deleted: one after the other, in the order in which it was decided.
+    pub(crate) deletions: Io,
     pub(crate) points: SharedPoints,
     pub(crate) clock: Arc<dyn Clock>,
     /// By uid.
@@ -195,6 +197,7 @@ struct Asked {
 
 impl Work {
     fn run(&mut self, inbox: &Receiver<Message>) -> u64 {
+        self.sweep();
         let mut ending = None;
         loop {
             let now = self.parts.clock.monotonic();
@@ -379,12 +382,25 @@ impl Work {
 
     fn delete(&self, blobs: Arc<dyn Blobs>, names: Vec<String>) {
         let warn = Arc::clone(&self.parts.warn);
-        self.parts.io.submit(move || {
+        self.parts.deletions.submit(move || {
             for name in names {
                 if let Err(e) = blobs.delete(&name) {
                     warn(&format!(
                         "'{name}' is no longer needed, and cannot be removed: {e}"
                     ));
+                }
+            }
+        });
+    }
+
+    /// Removes what processes that were killed have left unfinished, which is never listed.
+    fn sweep(&self) {
+        let blobs = Arc::clone(self.parts.folder.blobs());
+        let warn = Arc::clone(&self.parts.warn);
+        self.parts.deletions.submit(move || {
+            for prefix in ["data", "shared"] {
+                if let Err(e) = blobs.sweep(prefix) {
+                    warn(&format!("what crashes have left cannot be removed: {e}"));
                 }
             }
         });
@@ -412,16 +428,10 @@ fn put(folder: &Folder, number: u64, metadata: &Metadata, inline: &[u8]) -> Resu
     match folder.complete(number, metadata, inline) {
         Ok(()) => Ok(StoreOutcome::Created),
         Err(e) if e.code() == ErrorCode::Fenced => {
-            let there = folder.blobs().get(&log_name(number));
-            let there = there.and_then(|bytes| decode::<LogEntry>(&bytes));
-            Ok(match there {
-                Ok((LogEntry::Checkpoint(m), _)) if m.attempt == metadata.attempt => {
-                    match m.id == metadata.id {
-                        true => StoreOutcome::Created,
-                        false => StoreOutcome::Late,
-                    }
-                }
-                _ => StoreOutcome::Fenced,
+            Ok(match folder.blobs().get(&log_name(number)) {
+                Ok(there) => StoreOutcome::found(&there, &metadata.attempt, metadata.checkpoint()),
+                Err(e) if e.code() == ErrorCode::NotFound => StoreOutcome::Fenced,
+                Err(e) => StoreOutcome::Failed(e),
             })
         }
         Err(e) => Err(e),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pelton_control::checkpoint::Event;
+use pelton_control::checkpoint::{Event, shared_identity, shared_name};
 use pelton_engine::snapshot::{LocalFile, Made, NativeFiles, SnapshotOutput, SnapshotStore};
 use pelton_model::barrier::{Barrier, SnapshotForm};
 use pelton_model::blob::Blobs;
@@ -71,8 +71,7 @@ impl Uploads {
         let files = files.flat_map(|n| &n.files);
         let shared = files.filter_map(|f| {
             let name = f.file.name.as_deref()?;
-            let identity = name.strip_prefix("shared/")?.split_once('/')?.1;
-            Some((identity.to_owned(), f.file.clone()))
+            Some((shared_identity(name)?.to_owned(), f.file.clone()))
         });
         *lock(&self.known) = shared.collect();
     }
@@ -125,7 +124,8 @@ impl SnapshotStore for TaskUploads {
             Some(b) if b.form == SnapshotForm::Canonical => {
                 let to = lock(&self.shared.savepoints).get(&b.checkpoint).cloned();
                 // One that nobody waits for any more is declined below, by a store that is not there.
-                (to, "data".to_owned())
+                // Under a name that no other try has, which may go to the same place and still be under way.
+                (to, format!("data/{}/{}", self.shared.term, b.checkpoint.0))
             }
             Some(b) => {
                 let folder = format!("data/{}/{}", self.shared.term, b.checkpoint.0);
@@ -269,7 +269,10 @@ impl Upload {
             ..TaskRecord::clone(&self.about)
         };
         for files in &made.native {
-            record.native.push(self.store_native(blobs, files)?);
+            // An operator may have several: their files have the same names.
+            let of_operator = record.native.iter().filter(|n| n.uid == files.uid);
+            let number = of_operator.count();
+            record.native.push(self.store_native(blobs, files, number)?);
         }
         let committables = made.committables.into_iter();
         let committables = committables.map(|(uid, checkpoint, payload)| Committable {
@@ -282,11 +285,20 @@ impl Upload {
         Ok((record, inline))
     }
 
-    fn store_native(&self, blobs: &dyn Blobs, files: &NativeFiles) -> Result<NativeState> {
+    fn store_native(
+        &self,
+        blobs: &dyn Blobs,
+        files: &NativeFiles,
+        number: usize,
+    ) -> Result<NativeState> {
+        let folder = match number {
+            0 => safe(&files.uid),
+            _ => format!("{}.{number}", safe(&files.uid)),
+        };
         let stored = files.files.iter().map(|file| {
             Ok(NativeFile {
                 name: file.name.clone(),
-                file: self.store_file(blobs, &files.uid, file)?,
+                file: self.store_file(blobs, &folder, file)?,
             })
         });
         Ok(NativeState {
@@ -297,7 +309,7 @@ impl Upload {
         })
     }
 
-    fn store_file(&self, blobs: &dyn Blobs, uid: &str, file: &LocalFile) -> Result<StoredFile> {
+    fn store_file(&self, blobs: &dyn Blobs, folder: &str, file: &LocalFile) -> Result<StoredFile> {
         let known = file.identity.as_ref();
         let known = known.and_then(|id| lock(&self.shared.known).get(id).cloned());
         if let Some(known) = known {
@@ -305,8 +317,11 @@ impl Upload {
         }
         let (length, checksum) = measure(&file.path)?;
         let name = match &file.identity {
-            Some(identity) => format!("shared/{}/{identity}", self.shared.term),
-            None => format!("{}-{}/{}", self.name(), safe(uid), file.name),
+            Some(identity) => {
+                let checkpoint = self.barrier.map(|b| b.checkpoint);
+                shared_name(self.shared.term, checkpoint, identity)
+            }
+            None => format!("{}-{folder}/{}", self.name(), file.name),
         };
         blobs.put_file(&name, &file.path)?;
         Ok(StoredFile {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::{ArrayRef, Int64Array, StringArray};
@@ -16,7 +17,7 @@ use proptest::prelude::*;
 
 use super::super::open_sink;
 use super::{Reading, options, schema};
-use crate::SinkRequest;
+use crate::{SinkRequest, StartId};
 
 fn record() -> Schema {
     schema(&[("n", DataType::I64), ("d", DataType::String)])
@@ -31,11 +32,24 @@ fn rows(numbers: std::ops::Range<i64>) -> Batch {
     Batch::new(columns, (numbers.end - numbers.start) as usize).unwrap()
 }
 
+/// In each log terms ascend: here, with each sink that is opened.
 fn open(
     path: &Path,
     more: &[(&str, &str)],
     parallelism: u32,
     resumed: bool,
+) -> Result<Arc<dyn Sink>> {
+    static TERMS: AtomicU64 = AtomicU64::new(1);
+    let term = TERMS.fetch_add(1, Ordering::Relaxed);
+    open_at(path, more, parallelism, resumed, term)
+}
+
+fn open_at(
+    path: &Path,
+    more: &[(&str, &str)],
+    parallelism: u32,
+    resumed: bool,
+    term: u64,
 ) -> Result<Arc<dyn Sink>> {
     let mut options = options(more);
     options.insert("path".into(), path.display().to_string());
@@ -46,7 +60,7 @@ fn open(
         limits: &Limits::default(),
         parallelism,
         batch: false,
-        checkpoints: true,
+        start: Some(StartId { log: 0xab, term }),
         resumed,
         output: Arc::new(Mutex::new(Vec::new())),
     })
@@ -58,7 +72,7 @@ fn visible(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn hidden(folder: &Path) -> usize {
-    all(folder, &|name| name.starts_with('.')).len()
+    all(folder, &|name| name.ends_with(".inprogress")).len()
 }
 
 fn all(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -75,9 +89,29 @@ fn all(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> BTreeMap<PathBuf, Vec<u8
     found
 }
 
+/// A path without what tells the start.
+fn below(folder: &Path, path: &Path) -> String {
+    let path = path.strip_prefix(folder).unwrap().display().to_string();
+    match path.split_once("-000000ab-") {
+        Some((path, rest)) => format!(
+            "{path}{}",
+            rest.trim_start_matches(|c: char| c.is_numeric())
+        ),
+        None => path,
+    }
+}
+
+/// The only file whose name begins so.
+fn only(folder: &Path, begins: &str) -> PathBuf {
+    let found = visible(folder).into_keys();
+    let mut found = found.filter(|p| below(folder, p).starts_with(begins));
+    let only = found.next().unwrap();
+    assert_eq!(found.next(), None);
+    only
+}
+
 fn names(folder: &Path) -> Vec<String> {
-    let below = |p: &PathBuf| p.strip_prefix(folder).unwrap().display().to_string();
-    visible(folder).keys().map(below).collect()
+    visible(folder).keys().map(|p| below(folder, p)).collect()
 }
 
 #[test]
@@ -105,7 +139,7 @@ fn files_are_named_by_the_checkpoint_that_shows_them() {
     sink.commit(&fifth.committables).unwrap();
     assert_eq!(names(dir.path()).len(), 3);
     assert_eq!(
-        fs::read_to_string(dir.path().join("part-1-5-2.csv")).unwrap(),
+        fs::read_to_string(only(dir.path(), "part-1-5-2")).unwrap(),
         "n,d\n3,d0\n"
     );
     // Nothing was written: nothing is handed over.
@@ -162,16 +196,96 @@ fn a_process_that_was_passed_harms_nothing() {
     assert_eq!(files.values().next().unwrap(), b"{\"n\":0,\"d\":\"d0\"}\n");
 }
 
+/// A start takes its term and stands still; the next one passes it, writes, shows some of it; then the first goes on.
+#[test]
+fn a_start_that_is_passed_before_it_recovers_removes_nothing() {
+    for (resumed, more) in [(true, &[][..]), (false, &[("overwrite", "true")])] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = vec![("format", "json"), ("partition_by", "d")];
+        options.extend(more);
+        let open = |term| open_at(dir.path(), &options, 1, resumed, term).unwrap();
+        let recover = |sink: &Arc<dyn Sink>| {
+            if resumed {
+                sink.take_back(CheckpointId(1), CheckpointId(u64::MAX))
+                    .unwrap();
+                sink.recover(&[]).unwrap();
+            }
+        };
+        let mut left = open(3).writer(0, 1).unwrap();
+        left.write(&rows(0..1)).unwrap();
+        std::mem::forget(left);
+        let stalled = resumed.then(|| open(5));
+        let next = open(7);
+        recover(&next);
+        assert_eq!(hidden(dir.path()), 0, "what an earlier start has left");
+        let mut writer = next.writer(0, 1).unwrap();
+        writer.write(&rows(0..3)).unwrap();
+        let shown = writer.prepare(CheckpointId(9)).unwrap().committables;
+        next.commit(&shown).unwrap();
+        writer.write(&rows(3..6)).unwrap();
+        let waiting = writer.prepare(CheckpointId(10)).unwrap().committables;
+        writer.write(&rows(6..9)).unwrap();
+        assert_eq!((names(dir.path()).len(), hidden(dir.path())), (3, 6));
+
+        recover(&stalled.unwrap_or_else(|| open(5)));
+        assert_eq!((names(dir.path()).len(), hidden(dir.path())), (3, 6));
+        next.commit(&waiting).unwrap();
+        let last = writer.prepare(CheckpointId(11)).unwrap().committables;
+        next.commit(&last).unwrap();
+        let mut found = numbers(dir.path(), &options);
+        found.sort_unstable();
+        assert_eq!(found, (0..9).collect::<Vec<_>>());
+    }
+}
+
+/// The same with a single file, which even has been shown meanwhile.
+#[test]
+fn a_start_that_is_passed_does_not_take_a_single_file_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.csv");
+    let single = [("format", "csv"), ("single", "true"), ("overwrite", "true")];
+    let open = |resumed, term| open_at(&path, &single, 1, resumed, term);
+    let first = open(false, 1).unwrap();
+    let mut writer = first.writer(0, 1).unwrap();
+    writer.write(&rows(0..2)).unwrap();
+    let state = writer.prepare(CheckpointId(2)).unwrap().state;
+    drop(writer);
+    let (stalled, next) = (open(true, 3).unwrap(), open(true, 4).unwrap());
+    next.take_back(CheckpointId(2), CheckpointId(u64::MAX))
+        .unwrap();
+    next.recover(&[]).unwrap();
+    let mut writer = next.writer(0, 1).unwrap();
+    writer.restore(state.as_slice()).unwrap();
+    writer.write(&rows(2..4)).unwrap();
+    writer.finish().unwrap();
+    let last = writer.prepare(CheckpointId(5)).unwrap().committables;
+    drop(writer);
+    next.commit(&last).unwrap();
+
+    let fenced = |done: Result<()>| assert_eq!(done.unwrap_err().code(), ErrorCode::Fenced);
+    fenced(stalled.take_back(CheckpointId(2), CheckpointId(u64::MAX)));
+    fenced(stalled.recover(&[]));
+    fenced(stalled.writer(0, 1).unwrap().restore(state.as_slice()));
+    fenced(stalled.writer(0, 1).unwrap().write(&rows(7..8)));
+    fenced(open(false, 3).map(drop));
+    let content = fs::read_to_string(&path).unwrap();
+    assert_eq!(content, "n,d\n0,d0\n1,d1\n2,d2\n3,d0\n");
+    assert_eq!(hidden(dir.path()), 0);
+}
+
 #[test]
 fn what_is_lost_or_strange_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let sink = open(dir.path(), &[("format", "json")], 1, false).unwrap();
+    let sink = open_at(dir.path(), &[("format", "json")], 1, false, 5).unwrap();
     let mut writer = sink.writer(0, 1).unwrap();
     let mut prepare = |id| {
         writer.write(&rows(0..1)).unwrap();
         writer.prepare(CheckpointId(id)).unwrap().committables
     };
-    let place = |id, number| dir.path().join(format!("part-0-{id}-{number}.jsonl"));
+    let place = |id, number| {
+        dir.path()
+            .join(format!("part-0-{id}-{number}-000000ab-5.jsonl"))
+    };
     let refused = |committables: &[Vec<u8>], why: &str| {
         let e = sink.commit(committables).unwrap_err();
         assert_eq!(e.code(), ErrorCode::OutputFailed);
@@ -187,9 +301,10 @@ fn what_is_lost_or_strange_is_an_error() {
     refused(&second, "has 3 bytes, but 17 were written");
     fs::remove_file(place(2, 1)).unwrap();
     refused(&second, "is gone: neither it nor its hidden file is there");
-    // What is undone may be undone again.
-    sink.abort(&first).unwrap();
-    sink.abort(&first).unwrap();
+    // What no complete checkpoint has is undone by the next start.
+    assert_eq!(hidden(dir.path()), 1);
+    let next = open_at(dir.path(), &[("format", "json")], 1, true, 6).unwrap();
+    next.recover(&[]).unwrap();
     assert_eq!(hidden(dir.path()), 0);
 }
 
@@ -268,7 +383,14 @@ fn what_came_with_damaged_checkpoints_is_taken_back() {
         sink.commit(&prepared.committables).unwrap();
     }
     fs::write(dir.path().join("part-mine.jsonl"), "").unwrap();
-    sink.take_back(CheckpointId(3), CheckpointId(5)).unwrap();
+    let next = open(
+        dir.path(),
+        &[("format", "json"), ("partition_by", "d")],
+        1,
+        true,
+    )
+    .unwrap();
+    next.take_back(CheckpointId(3), CheckpointId(5)).unwrap();
     let left = [
         "d=d0/part-0-3-0.jsonl",
         "d=d0/part-0-7-4.jsonl",

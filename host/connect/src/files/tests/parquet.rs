@@ -246,7 +246,7 @@ fn a_sink_rolls_and_a_changelog_has_its_column() {
         limits: &limits,
         parallelism: 1,
         batch: false,
-        checkpoints: false,
+        start: None,
         resumed: false,
         output: Arc::new(Mutex::new(Vec::new())),
     })

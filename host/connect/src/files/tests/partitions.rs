@@ -43,7 +43,7 @@ fn sink(path: &Path, more: &[(&str, &str)]) -> Result<Arc<dyn Sink>> {
         limits: &limits,
         parallelism: 1,
         batch: false,
-        checkpoints: false,
+        start: None,
         resumed: false,
         output: Arc::new(Mutex::new(Vec::new())),
     })

@@ -68,7 +68,7 @@ fn sink(
         limits: &limits,
         parallelism,
         batch: false,
-        checkpoints: false,
+        start: None,
         resumed: false,
         output: Arc::new(Mutex::new(Vec::new())),
     })
@@ -197,7 +197,7 @@ fn a_row_that_changes_another_needs_a_changelog() {
             limits: &limits,
             parallelism: 1,
             batch,
-            checkpoints: false,
+            start: None,
             resumed: false,
             output: Arc::new(Mutex::new(Vec::new())),
         })?;

@@ -28,7 +28,6 @@ impl Coordinator {
         self.quiet_until = now.plus_ms(self.settings.min_pause_ms);
         self.give_up("a later checkpoint is complete", |p| p.id < id);
         self.free_limbo();
-        self.free_doomed(id);
         if self.phase != Phase::Ended(Ending::Restart) {
             self.commits.push_back(Commit {
                 id,

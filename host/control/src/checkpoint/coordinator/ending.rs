@@ -94,9 +94,6 @@ impl Coordinator {
             let free = self.held.remove(&part.record);
             self.delete(free);
         }
-        let doomed = std::mem::take(&mut self.doomed).into_keys();
-        let free = doomed.filter(|name| !self.held.has(name)).collect();
-        self.delete(free);
         if ending == Ending::Restart {
             // The next start commits what is complete. What is in work is waited for.
             self.commits.truncate(usize::from(self.committing));

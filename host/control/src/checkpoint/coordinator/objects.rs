@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pelton_model::checkpoint::{TaskRecord, log_name};
 use pelton_model::id::CheckpointId;
 
-use super::super::files::{is_shared, named};
+use super::super::files::named;
 use super::super::message::Action;
 use super::super::pending::{Part, Pending};
 use super::{Coordinator, Phase};
@@ -36,7 +36,7 @@ impl Coordinator {
                 }
                 self.delete_of_savepoint(request, &pending);
             }
-            None => self.release(id, pending.parts.values()),
+            None => self.release(pending.parts.values()),
         }
         Some(pending)
     }
@@ -58,31 +58,21 @@ impl Coordinator {
             }
         } else if !self.pending.contains_key(&id) {
             let names = names.collect();
-            self.drop_names(id, names);
+            self.drop_names(names);
         }
     }
 
-    /// What these parts alone had is not needed for checkpoint `id` any more.
-    fn release<'a>(&mut self, id: CheckpointId, parts: impl Iterator<Item = &'a Arc<Part>>) {
+    /// What these parts alone had is not needed any more.
+    fn release<'a>(&mut self, parts: impl Iterator<Item = &'a Arc<Part>>) {
         let held = &mut self.held;
         let free = parts.flat_map(|part| held.remove(&part.record)).collect();
-        self.drop_names(id, free);
+        self.drop_names(free);
     }
 
-    /// Deletes what is not held. Shared files may be in the next checkpoint again, and wait.
-    fn drop_names(&mut self, id: CheckpointId, mut names: Vec<String>) {
+    /// Deletes what is not held. Nothing is stored under the same name again, and whoever refers to it after this is told
+    /// that it is lost.
+    fn drop_names(&mut self, mut names: Vec<String>) {
         names.retain(|name| !self.held.has(name));
-        if !matches!(self.phase, Phase::Ended(_)) {
-            // Without an id of its own: of whichever comes last.
-            let id = match id.0 {
-                0 => CheckpointId(self.next_id - 1),
-                _ => id,
-            };
-            for name in names.extract_if(.., |name| is_shared(name)) {
-                let latest = self.doomed.entry(name).or_insert(id);
-                *latest = id.max(*latest);
-            }
-        }
         self.delete(names);
     }
 
@@ -94,18 +84,9 @@ impl Coordinator {
 
     /// An entry stands under the number for which others had failed: they will never be there.
     pub(super) fn free_limbo(&mut self) {
-        for (id, parts) in std::mem::take(&mut self.limbo) {
-            self.release(id, parts.iter());
+        for (_, parts) in std::mem::take(&mut self.limbo) {
+            self.release(parts.iter());
         }
-    }
-
-    /// Checkpoint `id` is complete: what earlier ones had and it has not, no later one will have.
-    pub(super) fn free_doomed(&mut self, id: CheckpointId) {
-        let held = &self.held;
-        self.doomed.retain(|name, _| !held.has(name));
-        let free = self.doomed.extract_if(.., |_, last| *last < id);
-        let free = free.map(|(name, _)| name).collect();
-        self.delete(free);
     }
 
     /// Deletes complete ones beyond those that are kept, once they are committed: first their entries.

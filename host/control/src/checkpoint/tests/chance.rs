@@ -306,14 +306,14 @@ impl World {
         });
     }
 
-    fn uploaded(&mut self, mut record: TaskRecord) -> TaskRecord {
+    fn uploaded(&mut self, mut record: TaskRecord, at: Option<CheckpointId>) -> TaskRecord {
         let state = record.state.as_ref().unwrap();
         self.objects.insert(state.name.clone().unwrap());
         for file in record.native.iter_mut().flat_map(|n| &mut n.files) {
             match self.coordinator.known_file(&file.name) {
                 Some(known) => file.file = known,
                 None => {
-                    let name = format!("shared/{}/{}", self.term, file.name);
+                    let name = shared_name(self.term, at, &file.name);
                     file.file.name = Some(name.clone());
                     self.objects.insert(name);
                 }
@@ -345,7 +345,7 @@ impl World {
                     }
                     return;
                 }
-                let record = self.uploaded(record);
+                let record = self.uploaded(record, (!end).then_some(CheckpointId(id)));
                 let event = match end {
                     true => finished(task, after, record),
                     false => ack(task, id, record),

@@ -161,11 +161,11 @@ fn a_job_that_ends_by_itself_while_it_is_stopped_is_finished() {
 #[test]
 fn a_savepoint_stands_beside_the_checkpoints() {
     let mut m = Machine::new(every_second(), start(4));
-    m.step(100, finished(2, None, record("end", &["x"], &[])), &[]);
+    m.step(100, finished(2, None, record("end", &["last/x"], &[])), &[]);
     m.step(200, savepoint(7), &["trigger savepoint 2 at 0"]);
     m.step(200, ack(0, 2, record("s0", &[], &[2])), &[]);
     m.step(200, acked(3, 2), &[]);
-    let copies = "store savepoint 7 [end shared/1/x]";
+    let copies = "store savepoint 7 [end shared/1/last/x]";
     m.step(200, acked(1, 2), &[copies]);
     // While it is written, checkpoints go on; nothing is committed, and nothing of it is deleted.
     m.step(1_000, Event::Tick, &["trigger 3 at 0"]);
@@ -244,12 +244,12 @@ fn cancelling_with_delete_waits_for_puts_and_commits() {
     };
     let mut m = Machine::new(settings, start(1));
     m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    let part = ack(0, 2, record("a", &["x"], &[2]));
+    let part = ack(0, 2, record("a", &["2/x"], &[2]));
     m.step(1_000, part, &["store 2: 2"]);
     m.step(1_000, Event::Ended(Ending::Cancelled), &[]);
     assert!(!m.0.is_settled());
     m.step(1_000, created(2), &["commit 2 [2]"]);
-    let all = format!("delete all 3: {} a shared/1/x", log_name(2));
+    let all = format!("delete all 3: {} a shared/1/2/x", log_name(2));
     m.step(1_000, committed(2), &[&all]);
     assert!(m.0.is_settled());
 }
@@ -259,13 +259,13 @@ fn cancelling_keeps_by_default() {
     let mut m = Machine::new(every_second(), start(2));
     m.completes(1_000, 2, 2);
     m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
-    m.step(2_000, ack(0, 3, record("a", &["x"], &[])), &[]);
-    let wants = ["delete a shared/1/x"];
+    m.step(2_000, ack(0, 3, record("a", &["3/x"], &[])), &[]);
+    let wants = ["delete a shared/1/3/x"];
     m.step(2_000, Event::Ended(Ending::Cancelled), &wants);
     m.step(
         2_000,
-        ack(1, 3, record("b", &["y"], &[])),
-        &["delete b shared/1/y"],
+        ack(1, 3, record("b", &["3/y"], &[])),
+        &["delete b shared/1/3/y"],
     );
     assert_eq!(m.0.kept().count(), 1);
 }

@@ -58,7 +58,7 @@ fn shared_files_go_with_the_last_that_has_them() {
     m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
     m.step(
         1_000,
-        ack(0, 2, record("a", &["x", "y"], &[])),
+        ack(0, 2, record("a", &["2/x", "2/y"], &[])),
         &["store 2: 2"],
     );
     assert_eq!(files(&m), "");
@@ -66,31 +66,77 @@ fn shared_files_go_with_the_last_that_has_them() {
     assert_eq!(files(&m), "xy");
     assert_eq!(
         m.0.known_file("x").unwrap().name.as_deref(),
-        Some("shared/1/x")
+        Some("shared/1/2/x")
     );
     m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
     m.step(
         2_000,
-        ack(0, 3, record("b", &["y", "z"], &[])),
+        ack(0, 3, record("b", &["2/y", "3/z"], &[])),
         &["store 3: 3"],
     );
-    let gone = format!("delete {} a shared/1/x", log_name(2));
+    let gone = format!("delete {} a shared/1/2/x", log_name(2));
     m.step(2_000, created(3), &["completed 3", &gone]);
     assert_eq!(files(&m), "yz");
 }
 
 #[test]
-fn shared_files_of_one_that_was_given_up_wait_for_one_without_them() {
+fn shared_files_of_one_that_was_given_up_go_at_once_and_no_later_one_has_them() {
     let mut m = Machine::new(every_second(), start(2));
     m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, ack(0, 2, record("a", &["x", "y"], &[])), &[]);
-    m.step(1_000, declined(1, 2), &["aborted 2", "delete a"]);
-    // The next one may be uploading `y` again at this moment: nothing is deleted before it is complete.
+    m.step(1_000, ack(0, 2, record("a", &["2/x", "2/y"], &[])), &[]);
+    let gone = "delete a shared/1/2/x shared/1/2/y";
+    m.step(1_000, declined(1, 2), &["aborted 2", gone]);
+    // The next one stores `y` again, under another name: the deletion cannot reach it, whenever it is carried out.
     m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
     m.step(2_000, acked(1, 3), &[]);
-    m.step(2_000, ack(0, 3, record("b", &["y"], &[])), &["store 2: 3"]);
-    m.step(2_000, created(3), &["delete shared/1/x", "completed 3"]);
-    assert!(m.0.known_file("y").is_some());
+    m.step(2_000, ack(0, 3, record("b", &["3/y"], &[])), &["store 2: 3"]);
+    m.step(2_000, created(3), &["completed 3"]);
+    let known = m.0.known_file("y").unwrap();
+    assert_eq!(known.name.as_deref(), Some("shared/1/3/y"));
+}
+
+#[test]
+fn a_part_that_refers_to_what_was_given_up_meanwhile_is_none() {
+    let settings = CheckpointSettings {
+        max_concurrent: 2,
+        ..every_second()
+    };
+    let mut m = Machine::new(settings, start(1));
+    m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
+    m.step(1_000, ack(0, 2, record("a", &["2/x"], &[])), &["store 2: 2"]);
+    m.step(1_000, created(2), &["completed 2"]);
+    m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
+    m.step(3_000, Event::Tick, &["trigger 4 at 0"]);
+    // While 4 finds that `x` is stored already, 3 is complete without it.
+    m.step(3_000, ack(0, 3, record("b", &[], &[])), &["store 3: 3"]);
+    let gone = format!("delete {} a shared/1/2/x", log_name(2));
+    m.step(3_000, created(3), &["completed 3", &gone]);
+    let part = ack(0, 4, record("c", &["2/x", "4/y"], &[]));
+    let gone = "delete c shared/1/2/x shared/1/4/y";
+    m.step(3_000, part, &[gone, "aborted 4"]);
+    // A last one cannot be made again.
+    let last = finished(0, None, record("end", &["2/x"], &[]));
+    m.step(3_000, last, &["delete end shared/1/2/x", "fail PLT-0406"]);
+}
+
+#[test]
+fn what_is_nobodys_goes_at_the_start() {
+    let held = Completed {
+        number: 3,
+        metadata: Arc::new(Metadata {
+            id: 3,
+            tasks: vec![record("old", &["3/x"], &[])],
+            ..empty()
+        }),
+    };
+    let started = Started {
+        term: 7,
+        previous: vec![held],
+        orphans: vec!["data/1/4/0-0".into(), "old".into()],
+        ..start(1)
+    };
+    let mut m = Machine::new(every_second(), started);
+    m.step(0, Event::Tick, &["delete data/1/4/0-0"]);
 }
 
 #[test]

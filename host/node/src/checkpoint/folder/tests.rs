@@ -222,3 +222,89 @@ fn nothing_is_taken_where_what_is_chosen_does_not_fit() {
     assert!(folder.start(&asked("two"), &refuse).is_err());
     assert_eq!(folder.read().unwrap().last, 2);
 }
+
+/// A record with one object.
+fn part(name: &str, length: u64) -> TaskRecord {
+    TaskRecord {
+        state: Some(StoredFile {
+            name: Some(name.into()),
+            inline: None,
+            length,
+            checksum: 0,
+        }),
+        ..TaskRecord::default()
+    }
+}
+
+/// Removes what a start found to be nobody's, as its driver does.
+fn collect(folder: &Folder, term: &Term) {
+    for name in &term.orphans {
+        folder.blobs().delete(name).unwrap();
+    }
+    for prefix in ["data", "shared"] {
+        folder.blobs().sweep(prefix).unwrap();
+    }
+}
+
+fn objects(folder: &Folder) -> Vec<String> {
+    let all = folder.blobs().list("").unwrap().into_iter();
+    let names = all.map(|info| info.name);
+    names.filter(|name| !name.starts_with("log/")).collect()
+}
+
+/// Of two processes one dies, or stands still, in the middle of its uploads; the other one collects what is left, and
+/// nothing that anybody may still show.
+#[test]
+fn what_a_process_has_stored_for_nothing_is_collected_by_the_next() {
+    let local = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", local.path().display());
+    for url in ["memory://orphans", url.as_str()] {
+        let store = pelton_blob::open(url, &pelton_blob::Settings::default()).unwrap();
+        let folder = Folder::new(store);
+        let put = |name: &str| folder.blobs().put(name, b"x").unwrap();
+        let one = folder.start(&asked("one"), &any).unwrap();
+        put("data/1/2/0-0");
+        put("shared/1/2/a");
+        let mut complete = checkpoint(&one, 2);
+        complete.tasks = vec![part("data/1/2/0-0", 1), part("shared/1/2/a", 1)];
+        folder.complete(2, &complete, &[]).unwrap();
+        // Of the next one some of it is stored when the second process takes over.
+        put("data/1/3/0-0");
+        put("shared/1/3/b");
+        // A savepoint that somebody keeps in the same place.
+        put("mine/metadata");
+        put("mine/data/1/3/0-0");
+        if url.starts_with("file") {
+            let half = local.path().join("data/1/4");
+            std::fs::create_dir_all(&half).unwrap();
+            std::fs::write(half.join(".tmp-1-2"), b"half").unwrap();
+        }
+        let two = folder.start(&asked("two"), &any).unwrap();
+        assert_eq!(two.orphans, ["data/1/3/0-0", "shared/1/3/b"]);
+        put("data/3/4/0-0");
+        // The first one goes on for a while: what it stores now is for the next start to collect.
+        put("data/1/3/1-0");
+        collect(&folder, &two);
+        let mut passed = checkpoint(&one, 3);
+        passed.tasks = vec![part("data/1/3/0-0", 1), part("data/1/3/1-0", 1)];
+        let error = folder.complete(3, &passed, &[]).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Fenced);
+        let mut complete = checkpoint(&two, 4);
+        complete.tasks = vec![part("data/3/4/0-0", 1), part("shared/1/2/a", 1)];
+        folder.complete(4, &complete, &[]).unwrap();
+        let left = [
+            "data/1/2/0-0",
+            "data/1/3/1-0",
+            "data/3/4/0-0",
+            "mine/data/1/3/0-0",
+            "mine/metadata",
+            "shared/1/2/a",
+        ];
+        assert_eq!(objects(&folder), left, "{url}");
+        assert!(!local.path().join("data/1/4").exists());
+        let three = folder.start(&asked("three"), &any).unwrap();
+        assert_eq!(three.orphans, ["data/1/3/1-0"]);
+        assert_eq!(three.earlier.len(), 2);
+        assert_eq!((three.log.as_str(), two.log.as_str()), ("one", "one"));
+    }
+}
