@@ -314,12 +314,12 @@ fn splits_of_all_tasks_stay_within_the_drift() {
     job.run_to(1_020);
     let most = last(job.seen(0));
     assert!((6_000..=6_100).contains(&most), "{most}");
-    // The slow one has no more to say; paused ones are not idle, it is, and then nobody is waited for.
+    // However often it was paused, the fast one was not idle before it had ended.
     job.run_to(2_200);
     let (fast, slow) = (job.seen(0), job.seen(1));
-    assert!(!fast.iter().any(|s| s.ends_with("idle")), "{fast:?}");
-    assert_eq!(last(fast), 9_900);
-    assert_eq!(last(slow), 9_000);
+    let idle = fast.iter().position(|s| s.ends_with("idle"));
+    assert_eq!(idle, Some(fast.len() - 1), "{fast:?}");
+    assert_eq!((last(fast), last(slow)), (9_900, 9_000));
     job.run_to(3_000);
     assert!(job.seen(1).iter().any(|s| s.ends_with("idle")));
 }
