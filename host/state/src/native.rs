@@ -2,7 +2,7 @@
 //!
 //! The format is `rocksdb-1`: the files of a RocksDB database with the crate's layout. Tables never change; each has a
 //! name that no other file in the world has, the identity of the database that made it before its number. `CURRENT` and
-//! `MANIFEST-*` are of one snapshot alone. `OPTIONS-*` is left out: options come from the settings.
+//! `MANIFEST-*` are of one cut alone. `OPTIONS-*` is left out: options come from the settings.
 //!
 //! In `rocksdb-2` there are [deltas](crate::delta) besides, called as tables are, which are applied in the order of their
 //! numbers; where nothing was ever in the database, there are deltas alone.
@@ -41,6 +41,9 @@ pub(crate) fn link(store: &Store, given_up: &AtomicBool) -> Result<Linked> {
     let folder = store.shared().folder("snapshot");
     store.link(folder.path(), given_up)?;
     let io = |e: std::io::Error| unusable(folder.path(), &e);
+    // No other cut of this database has it.
+    let cut = folder.path().file_name().unwrap_or_default();
+    let cut = cut.to_string_lossy();
     let mut files = Vec::new();
     for entry in fs::read_dir(folder.path()).map_err(io)? {
         let entry = entry.map_err(io)?;
@@ -50,7 +53,10 @@ pub(crate) fn link(store: &Store, given_up: &AtomicBool) -> Result<Linked> {
                 let name = store.unique_name(&local);
                 (name.clone(), Some(name))
             }
-            Some(Kind::Head) => (local, None),
+            Some(Kind::Head) => {
+                let identity = store.unique_name(&format!("{cut}-{local}"));
+                (local, Some(identity))
+            }
             Some(Kind::Delta) => continue,
             // Options, and a log that nobody writes.
             None if entry.metadata().map_err(io)?.len() == 0 || !local.ends_with(".log") => {
