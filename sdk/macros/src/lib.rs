@@ -8,6 +8,8 @@ mod enums;
 mod job;
 mod names;
 mod structs;
+#[cfg(test)]
+mod tests;
 
 /// Makes a struct, or an enum of records, a row of a stream.
 ///

@@ -311,19 +311,39 @@ impl<I: Record, O: Record> Harness<I, O> {
     }
 
     /// Puts a value under a key in a state, as if it had been there before; values of a former type of the state `visits`
-    /// (see [`ValueState::migrate_from`](crate::ValueState::migrate_from)) stand in `visits@former`. Panics where there is
-    /// no such state.
+    /// (see [`ValueState::migrate_from`](crate::ValueState::migrate_from)) stand in `visits@former`. Here and below:
+    /// panics where there is no such state.
     pub fn set_state<T: Value, K: Key>(&mut self, name: &str, key: &K, value: T) {
-        let mut builder = T::Builder::default();
-        T::push(&mut builder, value.lend());
-        let mut columns = Vec::new();
-        T::row_finish(&mut builder, &mut columns);
-        let stage = self.keyed().find(|k| k.store(name).is_some());
-        let Some((stage, store)) = stage.and_then(|k| Some((k, k.store(name)?))) else {
+        self.give(name, key, |store, key| store.put(name, key, row_of(&value)));
+    }
+
+    /// Appends a value to the list under a key, as if it had been there before.
+    pub fn add_to_list<T: Value, K: Key>(&mut self, name: &str, key: &K, value: T) {
+        self.give(name, key, |store, key| {
+            store.put_entry(name, key, None, row_of(&value))
+        });
+    }
+
+    /// Puts an entry into the map under a key, as if it had been there before.
+    pub fn put_into_map<M: Value, V: Value, K: Key>(
+        &mut self,
+        name: &str,
+        key: &K,
+        map_key: M,
+        value: V,
+    ) {
+        let map_key = Some(row_of(&map_key));
+        self.give(name, key, |store, key| {
+            store.put_entry(name, key, map_key, row_of(&value))
+        });
+    }
+
+    fn give<K: Key>(&mut self, name: &str, key: &K, f: impl FnOnce(&mut store::Store, &[u8])) {
+        let stage = self.keyed().find_map(|k| Some((k, k.store(name)?)));
+        let Some((stage, store)) = stage else {
             panic!("there is no state '{name}'");
         };
-        let key = stage.key_of(&key_columns(key));
-        store.borrow_mut().put(name, &key, columns);
+        f(&mut store.borrow_mut(), &stage.key_of(&key_columns(key)));
     }
 
     /// The values of a list under a key; of a list of the operator, under `()`.
@@ -410,6 +430,14 @@ fn one_row<T: Record>(time: Option<Timestamp>, kind: RowKind, row: impl Emit<T>)
 fn one_of<T: Value>(columns: &[Column]) -> Option<T> {
     let found = T::row_resolve(&mut Cursor::new(columns, None), 1).ok()?;
     Some(T::own(T::read(&found, Row::below(0, 1)?)))
+}
+
+fn row_of<T: Value>(value: &T) -> Vec<Column> {
+    let mut builder = T::Builder::default();
+    T::push(&mut builder, value.lend());
+    let mut columns = Vec::new();
+    T::row_finish(&mut builder, &mut columns);
+    columns
 }
 
 fn key_columns<K: Key>(key: &K) -> Vec<Column> {

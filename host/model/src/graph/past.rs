@@ -120,10 +120,15 @@ fn check_restores(state: &StateSpec, all: &[StateSpec]) -> Result<()> {
         )));
     }
     let other = all.iter().find(|s| s.name == *of);
+    let fits = |other: &StateSpec| {
+        let same = other.kind == state.kind && other.map_key == state.map_key;
+        let lists = state.kind.is_list() && state.map_key.is_some();
+        same && !state.kind.is_operator() && !lists
+    };
     match other {
-        Some(other) if other.kind.is_value_like() && other.kind == state.kind => Ok(()),
+        Some(other) if fits(other) => Ok(()),
         Some(_) => Err(invalid(format!(
-            "it keeps former values of '{of}', which is not of its kind, or has more than one value a key"
+            "it keeps former values of '{of}', which is not of its kind, or of one whose values are not migrated"
         ))),
         None => Err(invalid(format!(
             "it keeps former values of '{of}', and there is no such state"
@@ -134,3 +139,6 @@ fn check_restores(state: &StateSpec, all: &[StateSpec]) -> Result<()> {
 fn invalid(message: String) -> Error {
     Error::new(ErrorCode::GraphInvalid, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,15 @@ impl<T: Value> ListState<T> {
         self
     }
 
+    /// Takes over values of another type that a former version of the job has left; as for
+    /// [`ValueState`](super::ValueState::migrate_from), but all values of a key at once, when a call first touches its
+    /// list, also to append.
+    #[must_use]
+    pub fn migrate_from<Old: Value>(self, f: impl Fn(Old) -> T + 'static) -> Self {
+        self.0.migrate_from(f);
+        self
+    }
+
     /// The values of the key at hand, in order.
     #[must_use]
     pub fn get(&self) -> Vec<T> {

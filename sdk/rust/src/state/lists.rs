@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::ahead::Ahead;
 use super::fetched::{Chunk, KEPT_BYTES, slots};
+use super::migrate::Moved;
 use super::{Call, Cells, Spec, bytes_of};
 use crate::bindings::exports::pelton::job::function::StateChange;
 use crate::bindings::pelton::job::state::Lists as WitLists;
@@ -313,6 +314,8 @@ pub(super) struct ListCells<T: Value> {
     pub(super) spec: Rc<Spec>,
     call: Rc<Call>,
     of: RefCell<Lists<T>>,
+    /// Items of former types.
+    pub(super) moved: Moved<T>,
 }
 
 struct Lists<T: Value> {
@@ -331,7 +334,15 @@ impl<T: Value> ListCells<T> {
                 store: ListStore::default(),
                 ahead: Ahead::default(),
             }),
+            moved: Moved::default(),
         }
+    }
+
+    /// What the key at hand has of former types is made its own.
+    #[inline]
+    fn settle(&self) {
+        let key = || self.spec.key(&self.call);
+        self.moved.settle(key, |item| self.put(item));
     }
 
     #[inline]
@@ -345,6 +356,7 @@ impl<T: Value> ListCells<T> {
     }
 
     pub(super) fn with<R>(&self, f: impl FnOnce(ListItems<'_, T>) -> R) -> R {
+        self.settle();
         let (key, unknown) = self.change(|store, key| (key, store.is_unknown(key)));
         {
             let lists = &mut *self.of.borrow_mut();
@@ -373,17 +385,25 @@ impl<T: Value> ListCells<T> {
 
     #[inline]
     pub(super) fn add(&self, value: T) {
+        self.settle();
+        self.put(value);
+    }
+
+    #[inline]
+    fn put(&self, value: T) {
         let bytes = self.change(|store, key| store.add(key, value));
         self.call.bytes.update(|b| b + bytes);
     }
 
     pub(super) fn clear(&self) {
+        self.settle();
         self.change(|store, key| store.clear(key));
     }
 }
 
 impl<T: Value> Cells for ListCells<T> {
     fn begin(&self) {
+        self.moved.begin();
         self.of.borrow_mut().ready = false;
     }
 

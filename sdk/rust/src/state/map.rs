@@ -27,6 +27,15 @@ impl<K: Value, V: Value> MapState<K, V> {
         self
     }
 
+    /// Takes over values of another type that a former version of the job has left under the same map keys; as for
+    /// [`ValueState`](super::ValueState::migrate_from), but all entries of a key at once, when a call first touches its
+    /// map, also to put.
+    #[must_use]
+    pub fn migrate_from<Old: Value>(self, f: impl Fn(Old) -> V + 'static) -> Self {
+        self.0.migrate_from(f);
+        self
+    }
+
     /// Sets the value under a map key.
     #[inline]
     pub fn put(&self, map_key: K::Ref<'_>, value: V) {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::fetched::{Chunk, slot, slots};
 use super::lists::{CLEAR, PUT, REMOVE};
 use super::maps::{Base, Bounds, Maps, Own, Rows, SCAN_ENTRIES, Whole, in_range};
+use super::migrate::Moved;
 use super::{Call, Cells, Spec, bytes_of};
 use crate::bindings::exports::pelton::job::function::StateChange;
 use crate::bindings::pelton::job::types::Slots;
@@ -26,6 +27,8 @@ pub(super) struct MapCells<K: Value, V: Value> {
     pub(super) spec: Rc<Spec>,
     call: Rc<Call>,
     of: RefCell<Maps<K, V>>,
+    /// Entries whose values are of former types.
+    pub(super) moved: Moved<(K, V)>,
 }
 
 impl<K: Value, V: Value> MapCells<K, V> {
@@ -34,7 +37,15 @@ impl<K: Value, V: Value> MapCells<K, V> {
             spec,
             call,
             of: RefCell::default(),
+            moved: Moved::default(),
         }
+    }
+
+    /// What the key at hand has of former types is made its own.
+    #[inline]
+    fn settle(&self) {
+        let key = || self.spec.key(&self.call);
+        self.moved.settle(key, |(k, v)| self.set(k.lend(), v));
     }
 
     /// The key at hand; the first use in a call makes the state ready.
@@ -53,6 +64,7 @@ impl<K: Value, V: Value> MapCells<K, V> {
         map_key: K::Ref<'_>,
         f: impl FnOnce(Option<V::Ref<'_>>) -> R,
     ) -> R {
+        self.settle();
         let key = self.key();
         let found = {
             let maps = &mut *self.of.borrow_mut();
@@ -142,7 +154,13 @@ impl<K: Value, V: Value> MapCells<K, V> {
         maps.ahead.used();
     }
 
+    #[inline]
     pub(super) fn put(&self, map_key: K::Ref<'_>, value: V) {
+        self.settle();
+        self.set(map_key, value);
+    }
+
+    fn set(&self, map_key: K::Ref<'_>, value: V) {
         let key = self.key();
         let maps = &mut *self.of.borrow_mut();
         let bytes = 16 + bytes_of::<V>(value.lend(), &mut maps.scratch);
@@ -152,6 +170,7 @@ impl<K: Value, V: Value> MapCells<K, V> {
     }
 
     pub(super) fn remove(&self, map_key: K::Ref<'_>) {
+        self.settle();
         let key = self.key();
         let maps = &mut *self.of.borrow_mut();
         maps.set(key, map_key, Own::Removed);
@@ -160,6 +179,7 @@ impl<K: Value, V: Value> MapCells<K, V> {
     }
 
     pub(super) fn clear(&self) {
+        self.settle();
         let key = self.key();
         self.of.borrow_mut().clear(key);
         self.call.bytes.update(|b| b + 16);
@@ -171,10 +191,19 @@ impl<K: Value, V: Value> MapCells<K, V> {
         bounds: &Bounds<'_, K>,
         f: impl FnMut(K::Ref<'_>, V::Ref<'_>) -> bool,
     ) {
+        self.settle();
         let key = self.key();
         let (own, first) = self.prepare_scan(key, bounds);
         self.hand_out(key, bounds, &own, first, f);
         self.of.borrow_mut().shown = Some((key, own));
+    }
+
+    /// Hands all entries to `f`.
+    pub(super) fn each_of_all(&self, mut f: impl FnMut(K::Ref<'_>, V::Ref<'_>)) {
+        self.each(&(Bound::Unbounded, Bound::Unbounded), |k, v| {
+            f(k, v);
+            true
+        });
     }
 
     /// Reads a map if it is small; answers its entries that are in the index, ascending, and where a scan of a large one
@@ -265,6 +294,7 @@ impl<K: Value, V: Value> MapCells<K, V> {
 
 impl<K: Value, V: Value> Cells for MapCells<K, V> {
     fn begin(&self) {
+        self.moved.begin();
         self.of.borrow_mut().ready = false;
     }
 

@@ -123,6 +123,21 @@ impl Store {
         }
     }
 
+    /// Appends a value to a list under a key, or puts it under a map key.
+    pub(super) fn put_entry(&mut self, name: &str, key: &[u8], map_key: Option<Row>, value: Row) {
+        let Some(number) = self.number(name) else {
+            return;
+        };
+        let Some(state) = self.states.get(number).cloned() else {
+            return;
+        };
+        let map_key = map_key.zip(state.map_key.as_ref());
+        let map_key = map_key.map(|(row, schema)| (encoded(schema, &row, 0), row));
+        if let Some(held) = self.held_mut(key, number) {
+            held.change(state.kind, map_key, Some(value), 0);
+        }
+    }
+
     /// The values of a list under a key, or of an operator's list.
     pub(super) fn list(&self, name: &str, key: &[u8]) -> Vec<Row> {
         let held = self.number(name).and_then(|number| {

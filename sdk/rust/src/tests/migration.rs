@@ -211,3 +211,75 @@ fn former_values_are_declared_behind_those_of_now() {
     assert_eq!(former.ttl.map(|t| t.ms), Some(3_600_000));
     assert_eq!((specs[0].past.len(), former.past.len()), (4, 0));
 }
+
+fn many(ops: Stream<Op>) -> Stream<Said> {
+    ops.key_by(Op::KEY).process_with("many", |states| {
+        let list = states
+            .list::<String>("list")
+            .migrate_from(|n: u8| format!("was {n}"));
+        let map = states
+            .map::<i64, String>("map")
+            .migrate_from(|n: bool| format!("was {n}"));
+        move |key, op: OpRef<'_>, _: &mut Ctx, out: &mut Out<Said>| match op.what {
+            "add" => list.add("new".into()),
+            "put" => map.put(2, "new".into()),
+            "clear" => {
+                list.clear();
+                map.clear();
+            }
+            _ => {
+                let text = format!("{:?} {:?} {:?}", list.get(), map.get(1), map.entries());
+                out.emit(SaidRef { key, text: &text });
+            }
+        }
+    })
+}
+
+#[test]
+fn lists_and_maps_are_moved_over_by_key() {
+    let mut h = Harness::new(many);
+    for key in 0..4_u64 {
+        h.add_to_list::<u8, _>("list@former", &key, 1);
+        h.add_to_list::<u8, _>("list@former", &key, 2);
+        h.put_into_map::<i64, bool, _>("map@former", &key, 1, true);
+        h.put_into_map::<i64, bool, _>("map@former", &key, 2, false);
+    }
+    h.push_batch([
+        op(0, "get"),
+        op(1, "add"),
+        op(1, "put"),
+        op(2, "clear"),
+        op(2, "add"),
+        op(1, "get"),
+        op(2, "get"),
+        op(9, "get"),
+    ]);
+    let moved = |list: &str, two: &str| {
+        format!(r#"["was 1", "was 2"{list}] Some("was true") [(1, "was true"), (2, "{two}")]"#)
+    };
+    assert_eq!(
+        texts(h.take()),
+        [
+            format!("0: {}", moved("", "was false")),
+            format!("1: {}", moved(r#", "new""#, "new")),
+            r#"2: ["new"] None []"#.to_owned(),
+            "9: [] None []".to_owned(),
+        ]
+    );
+    let former = |h: &Harness<Op, Said>, key: u64| {
+        let list = h.list_state::<u8, _>("list@former", &key);
+        (list, h.map_state::<i64, bool, _>("map@former", &key))
+    };
+    for key in 0..3 {
+        assert_eq!(former(&h, key), (vec![], vec![]), "{key}");
+    }
+    assert_eq!(former(&h, 3), (vec![1, 2], vec![(1, true), (2, false)]));
+    h.push_batch([op(1, "get"), op(3, "put"), op(3, "get")]);
+    assert_eq!(
+        texts(h.take()),
+        [
+            format!("1: {}", moved(r#", "new""#, "new")),
+            format!("3: {}", moved("", "new")),
+        ]
+    );
+}
