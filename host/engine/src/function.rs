@@ -126,12 +126,17 @@ pub struct KeyedRows<'a> {
     pub states: &'a [Slots],
 }
 
-/// Timers that are due, a row each; no key twice.
+/// Timers that are due, a row each, in the order in which they fire.
+///
+/// A function that changes a timer of a key which has another one in the rest, at that time or later and by the same
+/// clock, ends the call there: what is left comes again.
 #[derive(Clone, Debug)]
 pub struct DueTimers<'a> {
-    /// The key of each.
+    /// The key of each: an index into `keys`.
+    pub ordinals: &'a [u32],
+    /// Each key once, in the order of first appearance.
     pub keys: &'a Slots,
-    /// When each was due, milliseconds.
+    /// When each was due, milliseconds; ascending.
     pub times: &'a [i64],
     /// Whether they are of processing time.
     pub processing_time: bool,

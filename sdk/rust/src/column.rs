@@ -417,6 +417,10 @@ impl Buffer {
         self.0.reserve(bytes);
     }
 
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -129,6 +129,7 @@ impl Functions for Native {
         let (number, spec) = self.segment(segment)?;
         let states = timers.states.iter().map(lower_slots);
         let timers = guest::TimerBatch {
+            ordinals: timers.ordinals.to_byte_slice().to_vec(),
             keys: lower_slots(timers.keys)?,
             times: timers.times.to_byte_slice().to_vec(),
             processing_time: timers.processing_time,

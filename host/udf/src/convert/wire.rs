@@ -126,6 +126,7 @@ pub(crate) struct KeyedBatch<'a> {
 #[derive(ComponentType, Lower, Clone, Copy)]
 #[component(record)]
 pub(crate) struct TimerBatch<'a> {
+    pub(crate) ordinals: &'a [u8],
     pub(crate) keys: Slots<'a>,
     pub(crate) times: &'a [u8],
     #[component(name = "processing-time")]

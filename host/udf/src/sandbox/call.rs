@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
         match self {
             Self::Transform { rows, .. } | Self::Accumulate { rows, .. } => rows.rows,
             Self::Process { rows, .. } => rows.rows.rows,
-            Self::Timers { timers, .. } => timers.keys.rows,
+            Self::Timers { timers, .. } => timers.times.len(),
             Self::Merge { into, .. } => into.rows,
             Self::Results { keys, .. } => keys.rows,
         }
@@ -226,9 +226,9 @@ fn on_timers(
     timers: &DueTimers<'_>,
     take: usize,
 ) -> Result<Answer, Stop> {
-    let keys = FlatSlots::new(&segment.key, timers.keys, take)?;
+    let keys = FlatSlots::new(&segment.key, timers.keys, timers.keys.rows)?;
     let keys_wire = keys.columns().wire();
-    let states = flat_states(segment, timers.states, take)?;
+    let states = flat_states(segment, timers.states, timers.keys.rows)?;
     let states_columns: Vec<_> = states.iter().map(|s| s.columns().wire()).collect();
     let states_wire: Vec<_> = states
         .iter()
@@ -236,6 +236,7 @@ fn on_timers(
         .map(|(s, c)| s.wire(c))
         .collect();
     let timers = wire::TimerBatch {
+        ordinals: prefix(timers.ordinals, take)?,
         keys: keys.wire(&keys_wire),
         times: prefix(timers.times, take)?,
         processing_time: timers.processing_time,

@@ -424,11 +424,9 @@ fn attempt(
     let answer = answer?;
     let keys = match call {
         Call::Process { rows, .. } => rows.keys.rows,
+        Call::Timers { timers, .. } => timers.keys.rows,
         Call::Accumulate { accumulators, .. } => accumulators.rows,
-        Call::Transform { .. }
-        | Call::Timers { .. }
-        | Call::Merge { .. }
-        | Call::Results { .. } => take,
+        Call::Transform { .. } | Call::Merge { .. } | Call::Results { .. } => take,
     };
     let asked = Asked {
         spec: &prepared.spec,

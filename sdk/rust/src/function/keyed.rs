@@ -121,6 +121,20 @@ impl Ctx {
         self.changes.push(change);
     }
 
+    /// The earliest of the timers of one clock that were changed after so many changes.
+    #[inline(always)]
+    fn earliest_since(&self, changes: usize, processing_time: bool) -> Option<i64> {
+        if self.changes.len() == changes {
+            return None;
+        }
+        let clock = if processing_time { 2 } else { 0 };
+        let all = self.changes.len();
+        let times = from_bytes::<i64>(self.times.as_slice(), all).ok()?;
+        let changed = self.changes.as_slice().iter().zip(times.iter());
+        let of_clock = changed.skip(changes).filter(|(c, _)| **c & 2 == clock);
+        of_clock.map(|(_, time)| time).min()
+    }
+
     fn finish(mut self) -> Option<TimerChanges> {
         (!self.changes.is_empty()).then(|| TimerChanges {
             ordinals: self.ordinals.take(),
@@ -250,9 +264,11 @@ impl<K: Key, O: Record> Shell<K, O> {
         budget: usize,
         mut f: impl FnMut(K::Ref<'_>, Timestamp, &mut Ctx, &mut Out<O>),
     ) -> Result<KeyedReply> {
-        let rows = timers.keys.rows as usize;
-        self.states.load(rows, true, timers.states)?;
+        let rows = timers.ordinals.len() / 4;
+        let key_rows = timers.keys.rows as usize;
+        self.states.load(key_rows, true, timers.states)?;
         let keys = keys_of::<K>(&timers.keys)?;
+        let ordinals = from_bytes::<u32>(&timers.ordinals, rows)?;
         let times = from_bytes::<i64>(&timers.times, rows)?;
         let mut cx = Ctx::new(at, self.is_batch);
         let mut out = Out::<O>::new(Rc::clone(&self.ports));
@@ -262,14 +278,25 @@ impl<K: Key, O: Record> Shell<K, O> {
             let Some(row) = Row::below(i, rows) else {
                 break;
             };
-            let time = times.read(row);
+            let (ordinal, time) = (ordinals.read(row), times.read(row));
+            let Some(key_row) = Row::below(ordinal as usize, key_rows) else {
+                return Err(
+                    Error::new("the host has shipped a timer without its key").at_row(i as u32)
+                );
+            };
             place::set(i);
-            self.states.at(i);
-            cx.key = i as u32;
+            self.states.at(ordinal as usize);
+            cx.key = ordinal;
             cx.event_time = (!timers.processing_time).then_some(time);
             out.at(i);
-            f(K::read(&keys, row), Timestamp(time), &mut cx, &mut out);
+            let changes = cx.changes.len();
+            f(K::read(&keys, key_row), Timestamp(time), &mut cx, &mut out);
             out.check().map_err(|e| e.at_row(i as u32))?;
+            let changed = cx.earliest_since(changes, timers.processing_time);
+            if changed.is_some_and(|from| fires_again(ordinal, from, i, &ordinals, &times)) {
+                consumed = i + 1;
+                break;
+            }
             if i % 16 == 15 && out.bytes() + self.states.bytes() >= budget {
                 consumed = i + 1;
                 break;
@@ -316,6 +343,22 @@ impl<K: Key, O: Record> Shell<K, O> {
             timers,
         }
     }
+}
+
+/// Whether a key has another timer behind the one at hand, at this time or later.
+fn fires_again(
+    key: u32,
+    from: i64,
+    at: usize,
+    ordinals: &Fixed<'_, u32>,
+    times: &Fixed<'_, i64>,
+) -> bool {
+    // They ascend: most changes are for later than all of them.
+    if times.len() == at + 1 || times.get(times.len() - 1).is_some_and(|last| last < from) {
+        return false;
+    }
+    let rest = ordinals.iter().zip(times.iter()).skip(at + 1);
+    rest.into_iter().any(|(o, time)| o == key && time >= from)
 }
 
 fn times_of(times: Option<&[u8]>, rows: usize) -> Result<Option<Fixed<'_, i64>>> {

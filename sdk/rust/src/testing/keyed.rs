@@ -108,7 +108,7 @@ impl KeyedStage {
         Ok((consumed, self.take(&keys, rows, reply)))
     }
 
-    /// Fires some of the timers that are due: the first of each key, in order of time, until a key comes again.
+    /// Fires timers that are due, in order of time.
     pub(super) fn fire(
         &mut self,
         instance: &Instance,
@@ -120,24 +120,22 @@ impl KeyedStage {
         } else {
             at.watermark
         };
-        let mut due = Vec::new();
-        let mut keys: Vec<Vec<u8>> = Vec::new();
-        for timer in &self.timers {
-            if timer.0 != processing_time || timer.1 > now {
-                continue;
+        let is_due = |t: &&(bool, i64, Vec<u8>)| t.0 == processing_time && t.1 <= now;
+        let due: Vec<_> = self.timers.iter().filter(is_due).cloned().collect();
+        let (mut keys, mut ordinals) = (Vec::<Vec<u8>>::new(), Vec::new());
+        for (_, _, key) in &due {
+            let ordinal = keys.iter().position(|k| k == key);
+            ordinals.push(ordinal.unwrap_or(keys.len()) as u32);
+            if ordinal.is_none() {
+                keys.push(key.clone());
             }
-            if keys.contains(&timer.2) {
-                break;
-            }
-            keys.push(timer.2.clone());
-            due.push(timer.clone());
         }
         if due.is_empty() {
             return Ok(None);
         }
         let times: Vec<i64> = due.iter().map(|t| t.1).collect();
         let timers = TimerBatch {
-            ordinals: to_bytes(0..keys.len() as u32),
+            ordinals: to_bytes(ordinals),
             keys: self.key_slots(&keys),
             times: to_bytes(times.iter().copied()),
             processing_time,

@@ -304,18 +304,18 @@ fn due_timers_are_fired_with_the_state_of_their_keys() {
     let segment = instance.prepare(&[0], 0, &Payment::schema()).unwrap();
     let mut timers = keyed_batch(&[], &[4, 5], &[], &[Some(10), None]);
     let due = TimerBatch {
-        ordinals: to_bytes([0u32, 1]),
+        ordinals: to_bytes([0u32, 1, 0]),
         keys: timers.keys.clone(),
-        times: to_bytes([100i64, 200]),
+        times: to_bytes([100i64, 200, 300]),
         processing_time: false,
         states: std::mem::take(&mut timers.states),
     };
     let reply = instance.on_timers(segment, AT, due).unwrap();
-    let sums: Vec<_> = rows_of::<Payment>(&reply.outputs[0].columns, 2)
+    let sums: Vec<_> = rows_of::<Payment>(&reply.outputs[0].columns, 3)
         .iter()
         .map(|p| (p.account, p.cents))
         .collect();
-    assert_eq!(sums, [(4, 110), (5, 200)]);
+    assert_eq!(sums, [(4, 110), (5, 200), (4, 310)]);
     let row = keyed_batch(
         &[Payment {
             account: 4,
@@ -331,6 +331,53 @@ fn due_timers_are_fired_with_the_state_of_their_keys() {
         (changes.times, changes.changes),
         (to_bytes([1000i64, 5]), vec![2, 1])
     );
+}
+
+#[test]
+fn a_timer_that_changes_another_of_its_key_ends_the_call() {
+    let mut instance = open(u64::MAX, |job, _| {
+        let timed = job
+            .source::<Payment>("in", generator::set("10k"))
+            .key_by(Payment::ACCOUNT)
+            .process_with_timers("again", |_| {
+                (
+                    |_, _: PaymentRef, _: &mut Ctx, _: &mut Out<Payment>| {},
+                    |_, time: Timestamp, cx: &mut Ctx, _: &mut Out<Payment>| match time.0 {
+                        100 => cx.set_timer(Timestamp(301)),
+                        200 => cx.delete_timer(Timestamp(300)),
+                        201 => cx.set_processing_timer(Timestamp(250)),
+                        _ => {}
+                    },
+                )
+            });
+        timed.sink("x", blackhole());
+        Ok(())
+    });
+    let segment = instance.prepare(&[0], 0, &Payment::schema()).unwrap();
+    let consumed = |ordinals: &[u32], times: &[i64]| {
+        let due = TimerBatch {
+            ordinals: to_bytes(ordinals.iter().copied()),
+            keys: keyed_batch(&[], &[4, 5], &[], &[]).keys,
+            times: to_bytes(times.iter().copied()),
+            processing_time: false,
+            states: vec![],
+        };
+        instance.on_timers(segment, AT, due).unwrap().consumed
+    };
+    assert_eq!(consumed(&[0, 0, 1], &[100, 300, 300]), 3, "it is later");
+    assert_eq!(
+        consumed(&[0, 0, 1, 1], &[100, 300, 300, 302]),
+        4,
+        "another key's"
+    );
+    assert_eq!(
+        consumed(&[0, 0, 1, 0], &[100, 300, 300, 301]),
+        1,
+        "the same"
+    );
+    assert_eq!(consumed(&[0, 0, 1], &[200, 250, 300]), 3);
+    assert_eq!(consumed(&[0, 1, 1], &[100, 200, 300]), 2);
+    assert_eq!(consumed(&[0, 0], &[201, 300]), 2, "of another clock");
 }
 
 #[test]
