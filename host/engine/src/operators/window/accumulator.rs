@@ -4,6 +4,7 @@
 //! is below 0.0 and NaN above all, as in Java's `Double.compare`.
 
 mod saved;
+mod whole;
 
 use std::sync::Arc;
 
@@ -379,43 +380,35 @@ impl Acc {
     pub(super) fn value(&self, wanted: &Wanted, field: &Field, rows: usize) -> Result<ArrayRef> {
         let nulls = self.nulls(field, rows);
         let input = &wanted.field.data_type;
-        let exact: Vec<i128> = match &self.numbers {
-            Numbers::Counts(v) => v.iter().map(|n| i128::from(*n)).collect(),
-            Numbers::Exact(v) => v
-                .iter()
-                .enumerate()
-                .map(|(i, n)| if self.is_empty(i) { 0 } else { *n })
-                .collect(),
+        match &self.numbers {
+            Numbers::Counts(v) => whole(field, v.iter().map(|n| i128::from(*n)), nulls),
+            Numbers::Exact(v) if self.seen.is_none() => whole(field, v.iter().copied(), nulls),
+            Numbers::Exact(v) => {
+                let there = |(i, n): (usize, &i128)| if self.is_empty(i) { 0 } else { *n };
+                whole(field, v.iter().enumerate().map(there), nulls)
+            }
             Numbers::Floats(v) => {
                 // Where nothing was added, the sum is plain 0.
                 let sums = v
                     .iter()
                     .enumerate()
                     .map(|(i, n)| if self.is_empty(i) { 0.0 } else { *n });
-                return Ok(floats(field, sums.collect(), nulls));
+                Ok(floats(field, sums.collect(), nulls))
             }
             Numbers::Ordered(v) if matches!(input, DataType::F32 | DataType::F64) => {
-                return Ok(floats(
-                    field,
-                    v.iter().map(|n| from_order(*n)).collect(),
-                    nulls,
-                ));
+                let values = v.iter().map(|n| from_order(*n)).collect();
+                Ok(floats(field, values, nulls))
             }
             Numbers::Ordered(v) => {
-                let plain = |n: i64| {
-                    if *input == DataType::U64 {
-                        i128::from(n as u64 ^ 1 << 63)
-                    } else {
-                        i128::from(n)
-                    }
+                let unsigned = *input == DataType::U64;
+                let plain = |(i, n): (usize, &i64)| match (self.is_empty(i), unsigned) {
+                    (true, _) => 0,
+                    (false, true) => i128::from(*n as u64 ^ 1 << 63),
+                    (false, false) => i128::from(*n),
                 };
-                v.iter()
-                    .enumerate()
-                    .map(|(i, n)| if self.is_empty(i) { 0 } else { plain(*n) })
-                    .collect()
+                whole(field, v.iter().enumerate().map(plain), nulls)
             }
-        };
-        whole(field, &exact, nulls)
+        }
     }
 
     pub(super) fn average(
@@ -475,12 +468,11 @@ impl Acc {
                 Ok(floats(field, averages.collect(), nulls))
             }
             Numbers::Exact(v) => {
-                let averages: Vec<i128> = v
+                let averages = v
                     .iter()
                     .zip(counts)
-                    .map(|(sum, n)| sum / i128::from(*n).max(1))
-                    .collect();
-                whole(field, &averages, nulls)
+                    .map(|(sum, n)| sum / i128::from(*n).max(1));
+                whole(field, averages, nulls)
             }
             _ => Err(Error::bug("an average of what was not summed")),
         }
@@ -606,18 +598,30 @@ fn floats(field: &Field, values: Vec<f64>, nulls: Option<NullBuffer>) -> ArrayRe
 }
 
 /// A column of an integer type, a time or a decimal. Errors: a value that does not fit.
-fn whole(field: &Field, values: &[i128], nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-    fn of<T: ArrowPrimitiveType>(values: &[i128], nulls: Option<NullBuffer>) -> Result<ArrayRef>
+fn whole(
+    field: &Field,
+    values: impl Iterator<Item = i128>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    fn of<T: ArrowPrimitiveType>(
+        values: impl Iterator<Item = i128>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef>
     where
         T::Native: TryFrom<i128>,
     {
-        let narrow = values
-            .iter()
-            .map(|v| T::Native::try_from(*v).map_err(|_| overflow()));
-        Ok(Arc::new(PrimitiveArray::<T>::new(
-            narrow.collect::<Result<Vec<_>>>()?.into(),
-            nulls,
-        )))
+        let mut fits = true;
+        let narrow = |v: i128| {
+            T::Native::try_from(v).unwrap_or_else(|_| {
+                fits = false;
+                T::Native::default()
+            })
+        };
+        let values: Vec<T::Native> = values.map(narrow).collect();
+        if !fits {
+            return Err(overflow());
+        }
+        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), nulls)))
     }
     macro_rules! go {
         ($t:ty) => {
@@ -627,16 +631,15 @@ fn whole(field: &Field, values: &[i128], nulls: Option<NullBuffer>) -> Result<Ar
     match &field.data_type {
         DataType::Timestamp => go!(TimestampMillisecondType),
         DataType::Date => go!(Date32Type),
-        DataType::F32 | DataType::F64 => Ok(floats(
-            field,
-            values.iter().map(|v| *v as f64).collect(),
-            nulls,
-        )),
+        DataType::F32 | DataType::F64 => {
+            Ok(floats(field, values.map(|v| v as f64).collect(), nulls))
+        }
         DataType::Decimal { scale } => {
+            let values: Vec<i128> = values.collect();
             if values.iter().any(|v| v.unsigned_abs() >= 10u128.pow(38)) {
                 return Err(overflow());
             }
-            let array = PrimitiveArray::<Decimal128Type>::new(values.to_vec().into(), nulls);
+            let array = PrimitiveArray::<Decimal128Type>::new(values.into(), nulls);
             let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
             Ok(Arc::new(
                 array

@@ -207,11 +207,23 @@ impl Function {
         cx: &mut Context<'_>,
     ) -> Result<Vec<u32>> {
         let keys = from.index.columns(slots)?;
+        self.merge_named(into, &from.values, &keys, slots, cx)
+    }
+
+    /// The same, of values whose keys are these.
+    pub(in crate::operators) fn merge_named(
+        &mut self,
+        into: &mut Pane,
+        from: &Values,
+        keys: &[ArrayRef],
+        slots: &[u32],
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<u32>> {
         let known = into.index.slots();
         let mut places = Vec::new();
         into.index
-            .locate(&keys, RowSet::First(slots.len()), &mut places)?;
-        match (self, &mut into.values, &from.values) {
+            .locate(keys, RowSet::First(slots.len()), &mut places)?;
+        match (self, &mut into.values, from) {
             (Self::Native(_), Values::Native(into_accs), Values::Native(accs)) => into_accs
                 .iter_mut()
                 .zip(accs)
@@ -242,15 +254,29 @@ impl Function {
         window: Window,
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let rows = pane.index.slots();
-        let slots: Vec<u32> = (0..rows as u32).collect();
+        let slots: Vec<u32> = (0..pane.index.slots() as u32).collect();
+        self.emit_some(&pane.values, &pane.index, &slots, window, cx)
+    }
+
+    /// The same for the keys in these slots alone.
+    pub(in crate::operators) fn emit_some(
+        &mut self,
+        values: &Values,
+        index: &KeyIndex,
+        slots: &[u32],
+        window: Window,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        if let (Self::Native(n), Values::Native(accs)) = (&*self, values) {
+            return n.emit_window(accs, index, slots, window, cx);
+        }
         let firing = Firing {
-            keys: pane.index.columns(&slots)?,
-            slots: &slots,
-            starts: vec![window.start; rows],
-            ends: vec![window.end; rows],
+            keys: index.columns(slots)?,
+            slots,
+            starts: vec![window.start; slots.len()],
+            ends: vec![window.end; slots.len()],
         };
-        self.tell(&pane.values, firing, cx)
+        self.tell(values, firing, cx)
     }
 
     /// Emits the results of windows.

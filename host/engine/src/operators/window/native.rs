@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
 use arrow_array::{ArrayRef, PrimitiveArray};
+use arrow_buffer::ScalarBuffer;
 use pelton_model::batch::Batch;
 use pelton_model::graph::WindowValue;
+use pelton_model::limits::BATCH_ROWS_MAX;
 use pelton_model::schema::{DataType, Field, Schema};
+use pelton_model::window::Window;
 use pelton_model::{Error, ErrorCode, Result};
 
 use super::accumulator::{Acc, Op, Wanted};
@@ -143,6 +146,30 @@ impl Native {
         added
     }
 
+    /// As [`add`](Self::add), and appends slots that had no rows to `new`.
+    pub(super) fn add_new(
+        &mut self,
+        index: &mut KeyIndex,
+        accs: &mut [Acc],
+        batch: &Batch,
+        key: &[ArrayRef],
+        rows: RowSet<'_>,
+        new: &mut Vec<u32>,
+    ) -> Result<()> {
+        let mut slots = std::mem::take(&mut self.slots);
+        index.locate(key, rows, &mut slots)?;
+        let total = index.slots();
+        if let Some(rows_seen) = accs.first_mut() {
+            rows_seen.grow(total);
+            rows_seen.count_new(&slots, new);
+        }
+        let rest = accs.get_mut(1..).unwrap_or_default();
+        let wanted = self.wanted.get(1..).unwrap_or_default();
+        let added = accumulate(wanted, rest, total, batch, rows, &slots);
+        self.slots = slots;
+        added
+    }
+
     /// Adds each row to the accumulators in its slot; `total` is above all slots.
     pub(super) fn accumulate(
         &self,
@@ -152,19 +179,7 @@ impl Native {
         rows: RowSet<'_>,
         slots: &[u32],
     ) -> Result<()> {
-        for (acc, wanted) in accs.iter_mut().zip(&self.wanted) {
-            acc.grow(total);
-            if wanted.op == Op::Count {
-                acc.count(slots);
-                continue;
-            }
-            let column = batch
-                .columns()
-                .get(wanted.column)
-                .ok_or_else(|| Error::bug("a batch has too few columns"))?;
-            acc.add(wanted, column, rows, slots)?;
-        }
-        Ok(())
+        accumulate(&self.wanted, accs, total, batch, rows, slots)
     }
 
     /// Emits the results of windows, a row each.
@@ -174,27 +189,63 @@ impl Native {
         firing: Firing<'_>,
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let rows = firing.slots.len();
-        let times = firing.times();
-        let columns = self.columns(accs, &firing)?;
-        emit_sliced(
-            0,
-            &Batch::new(columns, rows)?.with_times(Some(times.into()))?,
-            cx,
-        );
+        let times = firing.times().into();
+        let bounds = Bounds {
+            starts: firing.starts.into(),
+            ends: firing.ends.into(),
+        };
+        let columns = self.columns(accs, firing.slots, &firing.keys, &bounds)?;
+        let batch = Batch::new(columns, firing.slots.len())?.with_times(Some(times))?;
+        emit_sliced(0, &batch, cx);
         Ok(())
     }
 
-    /// The output's columns.
-    pub(super) fn columns(&self, accs: &[Acc], firing: &Firing<'_>) -> Result<Vec<ArrayRef>> {
-        let rows = firing.slots.len();
-        let bound = |field: &Field, at: &[i64]| -> ArrayRef {
+    /// Emits the results of one window for the keys in these slots of `index`, which are those of the accumulators.
+    pub(super) fn emit_window(
+        &self,
+        accs: &[Acc],
+        index: &KeyIndex,
+        slots: &[u32],
+        window: Window,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let most = slots.len().min(BATCH_ROWS_MAX);
+        // All batches share what is the same in each row.
+        let all = |at: i64| ScalarBuffer::from(vec![at; most]);
+        let has = |output: fn(&Output) -> bool| self.outputs.iter().any(|(_, o)| output(o));
+        let starts = has(|o| matches!(o, Output::Start)).then(|| all(window.start));
+        let ends = has(|o| matches!(o, Output::End)).then(|| all(window.end));
+        let times = all(window.max_time().0);
+        for slots in slots.chunks(BATCH_ROWS_MAX) {
+            let rows = slots.len();
+            let some = |all: &Option<ScalarBuffer<i64>>| {
+                all.as_ref().map(|a| a.slice(0, rows)).unwrap_or_default()
+            };
+            let bounds = Bounds {
+                starts: some(&starts),
+                ends: some(&ends),
+            };
+            let columns = self.columns(accs, slots, &index.columns(slots)?, &bounds)?;
+            let batch = Batch::new(columns, rows)?.with_times(Some(times.slice(0, rows)))?;
+            cx.emit(0, batch);
+        }
+        Ok(())
+    }
+
+    /// The output's columns, a row for each slot.
+    fn columns(
+        &self,
+        accs: &[Acc],
+        slots: &[u32],
+        keys: &[ArrayRef],
+        bounds: &Bounds,
+    ) -> Result<Vec<ArrayRef>> {
+        let rows = slots.len();
+        let bound = |field: &Field, at: &ScalarBuffer<i64>| -> ArrayRef {
             match field.data_type {
-                DataType::I64 => {
-                    Arc::new(PrimitiveArray::<Int64Type>::new(at.to_vec().into(), None))
-                }
+                DataType::I64 => Arc::new(PrimitiveArray::<Int64Type>::new(at.clone(), None)),
                 _ => Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(
-                    at.to_vec().into(),
+                    at.clone(),
                     None,
                 )),
             }
@@ -202,13 +253,13 @@ impl Native {
         let gone = || Error::bug("an accumulator is gone");
         let told = |i: usize| {
             let (acc, wanted) = accs.get(i).zip(self.wanted.get(i)).ok_or_else(gone)?;
-            Ok::<_, Error>((acc.pick(firing.slots), wanted))
+            Ok::<_, Error>((acc.pick(slots), wanted))
         };
         let one = |(field, output): &(Field, Output)| {
             Ok(match output {
-                Output::Key(i) => firing.keys.get(*i).cloned().ok_or_else(gone)?,
-                Output::Start => bound(field, &firing.starts),
-                Output::End => bound(field, &firing.ends),
+                Output::Key(i) => keys.get(*i).cloned().ok_or_else(gone)?,
+                Output::Start => bound(field, &bounds.starts),
+                Output::End => bound(field, &bounds.ends),
                 Output::Value(i) => {
                     let (acc, wanted) = told(*i)?;
                     acc.value(wanted, field, rows)
@@ -229,4 +280,34 @@ impl Native {
         };
         self.outputs.iter().map(one).collect()
     }
+}
+
+/// The bounds of windows, a row each; empty where no column has them.
+struct Bounds {
+    starts: ScalarBuffer<i64>,
+    ends: ScalarBuffer<i64>,
+}
+
+/// Adds each row to the accumulators in its slot.
+fn accumulate(
+    wanted: &[Wanted],
+    accs: &mut [Acc],
+    total: usize,
+    batch: &Batch,
+    rows: RowSet<'_>,
+    slots: &[u32],
+) -> Result<()> {
+    for (acc, wanted) in accs.iter_mut().zip(wanted) {
+        acc.grow(total);
+        if wanted.op == Op::Count {
+            acc.count(slots);
+            continue;
+        }
+        let column = batch
+            .columns()
+            .get(wanted.column)
+            .ok_or_else(|| Error::bug("a batch has too few columns"))?;
+        acc.add(wanted, column, rows, slots)?;
+    }
+    Ok(())
 }

@@ -220,11 +220,24 @@ pub(super) struct Kept {
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) pane: Arc<Pane>,
-    /// Where else its keys are, and where they stand there.
-    pub(super) keys: Option<Arc<Pane>>,
-    pub(super) places: Arc<Vec<u32>>,
-    /// Whether entries say where their key stands in `places`.
-    pub(super) placed: bool,
+    /// What its keys have numbers in, the ids.
+    pub(super) names: Option<Arc<Names>>,
+    /// The id of each key; of those that have none, nothing.
+    pub(super) ids: Arc<Vec<u32>>,
+    /// Its keys are found by id alone.
+    pub(super) named: bool,
+    /// Accumulators stand by id.
+    pub(super) by_id: bool,
+    /// Whether entries say where the key's result comes, and if so whether those of this pane have such a place.
+    pub(super) placed: Option<bool>,
+}
+
+/// Keys that several panes share.
+pub(super) struct Names {
+    /// By id.
+    pub(super) index: KeyIndex,
+    /// By id: where the key's result comes.
+    pub(super) places: Vec<u32>,
 }
 
 /// The panes of a snapshot that are not written yet.
@@ -248,9 +261,9 @@ impl Writing {
     pub(super) fn go_on(&mut self, form: &Form, into: &mut SnapshotWriter) -> Result<bool> {
         let mut written = 0;
         while let Some(kept) = self.left.front() {
-            let all = match &kept.keys {
-                Some(_) => kept.places.len(),
-                None => kept.pane.index.slots(),
+            let all = match kept.named {
+                true => kept.ids.len(),
+                false => kept.pane.index.slots(),
             };
             if self.next >= all {
                 self.left.pop_front();
@@ -272,19 +285,28 @@ impl Writing {
 impl Kept {
     fn write(&self, from: usize, to: usize, form: &Form, into: &mut SnapshotWriter) -> Result<()> {
         let sub = bounds(self.start, self.end);
-        let slots: Vec<u32> = (from as u32..to as u32).collect();
+        let slots: Vec<u32> = match self.by_id {
+            true => self.ids.get(from..to).unwrap_or_default().to_vec(),
+            false => (from as u32..to as u32).collect(),
+        };
         let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut order = from;
         form.codec
             .encode(&self.pane.values, &slots, |slot, accumulator| {
-                let place = self.places.get(slot as usize).copied();
+                let id = self.ids.get(order).copied();
+                let names = self.names.as_ref();
                 key.clear();
-                match &self.keys {
-                    Some(other) => other.index.encoding(place.unwrap_or(u32::MAX), &mut key),
+                match names.filter(|_| self.named) {
+                    Some(names) => names.index.encoding(id.unwrap_or(u32::MAX), &mut key),
                     None => self.pane.index.encoding(slot, &mut key),
                 }
                 value.clear();
-                value.extend_from_slice(&slot.to_be_bytes());
-                if self.placed {
+                value.extend_from_slice(&(order as u32).to_be_bytes());
+                order += 1;
+                if let Some(has_place) = self.placed {
+                    let places = names.map(|n| n.places.as_slice()).unwrap_or_default();
+                    let place = id.filter(|_| has_place);
+                    let place = place.and_then(|id| places.get(id as usize));
                     value.push(u8::from(place.is_some()));
                     value.extend(place.iter().flat_map(|p| p.to_be_bytes()));
                 }

@@ -15,15 +15,14 @@
 mod overflow;
 mod running;
 mod saved;
+mod slice;
 mod spill;
 mod stacks;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pelton_model::Result;
 use pelton_model::barrier::{Barrier, SnapshotForm};
 use pelton_model::batch::Batch;
 use pelton_model::graph::{WindowFunction, WindowSpec};
@@ -32,6 +31,7 @@ use pelton_model::schema::Schema;
 use pelton_model::time::EventTime;
 use pelton_model::watermark::Watermark;
 use pelton_model::window::{Assigner, Window};
+use pelton_model::{Error, Result};
 
 use super::ROWS_A_CALL;
 use super::frame::{Frame, timed};
@@ -43,6 +43,7 @@ use crate::snapshot::{Restored, SnapshotWriter};
 use crate::state::{KeyIndex, RowSet, check_bytes};
 use overflow::Firing;
 use running::Running;
+use slice::{Keys, Slice};
 use spill::Spill;
 use stacks::Stacks;
 
@@ -80,27 +81,10 @@ pub struct WindowOperator {
     firing: Option<Firing>,
 }
 
-/// A pane, and what has become of it.
-struct Slice {
-    pane: Arc<Pane>,
-    /// Where its keys stand in [`Running`]; none where they are not in it.
-    places: Arc<Vec<u32>>,
-    /// [`Running`] has its keys.
-    closed: bool,
-    /// The last batch that added to it.
-    added: u64,
-}
-
 enum Sharing {
     Afresh,
-    Running(Running),
+    Running(Box<Running>),
     Stacks(Stacks),
-}
-
-impl Slice {
-    fn entries(&self) -> usize {
-        self.pane.index.len().max(self.places.len())
-    }
 }
 
 impl WindowOperator {
@@ -129,10 +113,8 @@ impl WindowOperator {
         );
         let sharing = match &function {
             Function::Native(n) if n.invertible() && slices > steps.saturating_mul(2) => {
-                Sharing::Running(Running::new(
-                    frame.key.clone(),
-                    function.pane(&frame.key, 0),
-                ))
+                let running = Running::new(frame.key.clone(), function.values());
+                Sharing::Running(Box::new(running))
             }
             _ if shared && slices > steps.saturating_mul(3).saturating_add(2) => {
                 Sharing::Stacks(Stacks::new(function.pane(&frame.key, 0)))
@@ -198,7 +180,7 @@ impl WindowOperator {
             Sharing::Running(_) => self
                 .panes
                 .get(&start)
-                .is_some_and(|slice| !slice.places.is_empty()),
+                .is_some_and(|slice| slice.is_taken_in),
             Sharing::Stacks(stacks) => stacks.holds(start),
         }
     }
@@ -210,6 +192,23 @@ impl WindowOperator {
             >= i128::from(size)
     }
 
+    fn new_slice(&mut self, start: i64) -> Slice {
+        let mut slice = Slice::new(self.function.pane(&self.frame.key, 0));
+        if let Sharing::Running(running) = &self.sharing {
+            let before = self.panes.range(..start).next_back();
+            slice.keys = running.keys_after(before.map(|(_, slice)| slice));
+        }
+        if slice.keys == Keys::Own
+            && let Some(pane) = Arc::get_mut(&mut slice.pane)
+        {
+            pane.index = match self.spare.take() {
+                Some(index) => index,
+                None => KeyIndex::new(self.frame.key.clone(), self.room),
+            };
+        }
+        slice
+    }
+
     fn add(
         &mut self,
         start: i64,
@@ -218,21 +217,12 @@ impl WindowOperator {
         cx: &mut Context<'_>,
     ) -> Result<()> {
         let key = self.frame.key_of(batch);
-        let slice = match self.panes.entry(start) {
-            Entry::Occupied(e) => e.into_mut(),
-            Entry::Vacant(e) => {
-                let mut pane = self.function.pane(&self.frame.key, 0);
-                pane.index = match self.spare.take() {
-                    Some(index) => index,
-                    None => KeyIndex::new(self.frame.key.clone(), self.room),
-                };
-                e.insert(Slice {
-                    pane: Arc::new(pane),
-                    places: Arc::default(),
-                    closed: false,
-                    added: 0,
-                })
-            }
+        if !self.panes.contains_key(&start) {
+            let slice = self.new_slice(start);
+            self.panes.insert(start, slice);
+        }
+        let Some(slice) = self.panes.get_mut(&start) else {
+            return Err(Error::bug("a slice is gone"));
         };
         slice.added = self.batches;
         if let Some(spill) = &mut self.spill {
@@ -244,7 +234,13 @@ impl WindowOperator {
                 self.function.add(pane, batch, &key, rows, cx)
             }
             Sharing::Running(running) => {
-                running.add(slice, &mut self.function, batch, &key, rows, cx)
+                let added = running::Added {
+                    start,
+                    batch,
+                    key: &key,
+                    rows,
+                };
+                running.add(slice, &mut self.function, added, cx)
             }
             Sharing::Stacks(stacks) => {
                 let pane = Arc::make_mut(&mut slice.pane);
@@ -353,18 +349,22 @@ impl WindowOperator {
                     let one = RowSet::These(std::slice::from_ref(&row));
                     spill.bring(*start, &mut slice.pane, &key, one)?;
                 }
-                let found = slice.pane.index.find(&key, row)?;
-                let slots: Vec<u32> = found.into_iter().collect();
-                self.function
-                    .merge(&mut self.scratch, &slice.pane, &slots, cx)?;
+                let found = match &self.sharing {
+                    Sharing::Running(running) => running.find(slice, &key, row)?,
+                    _ => slice.find(&key, row)?,
+                };
+                if let Some((key, slot)) = found {
+                    let values = &slice.pane.values;
+                    self.function
+                        .merge_named(&mut self.scratch, values, &key, &[slot], cx)?;
+                }
             }
             return self.function.emit(&self.scratch, window, cx);
         }
         let keep = self.lateness_ms > 0;
         match &mut self.sharing {
             Sharing::Running(running) => {
-                let spare =
-                    running.advance(window, &mut self.panes, &mut self.function, keep, cx)?;
+                let spare = running.advance(window, &mut self.panes, keep)?;
                 self.spare = spare.or(self.spare.take());
                 running.emit(window, &mut self.function, cx)
             }
@@ -478,6 +478,9 @@ impl WindowOperator {
             if let Sharing::Running(running) = &mut self.sharing {
                 running.expel(&mut slice)?;
             }
+        }
+        if let Sharing::Running(running) = &mut self.sharing {
+            running.forget(&self.panes);
         }
         Ok(())
     }

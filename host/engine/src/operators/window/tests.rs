@@ -450,7 +450,8 @@ fn model(spec: &WindowSpec, steps: &[Step]) -> (Vec<Out>, Vec<Row>) {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (
-        0i64..6,
+        // Some that come often, and some that come once.
+        prop_oneof![4 => 0i64..6, 1 => 6i64..80],
         prop::option::weighted(0.9, -20i64..20),
         -60i64..120,
     );

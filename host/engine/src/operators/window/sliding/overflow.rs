@@ -9,6 +9,7 @@ use pelton_model::Result;
 use pelton_model::key::{KeyGroup, hash_bytes};
 use pelton_model::window::Window;
 
+use super::slice::Slice;
 use super::spill::Spill;
 use super::{Sharing, WindowOperator};
 use crate::operator::Context;
@@ -121,7 +122,7 @@ impl WindowOperator {
             Sharing::Stacks(stacks) => stacks.bytes(),
         };
         let slices = self.panes.values();
-        let panes = slices.map(|s| s.pane.bytes() + s.places.len() as u64 * 4);
+        let panes = slices.map(Slice::bytes);
         let leaving = self.spill.as_ref().map_or(0, |s| s.leaving_bytes());
         panes.sum::<u64>() + shared + leaving
     }
@@ -172,19 +173,13 @@ impl WindowOperator {
     /// What windows share takes memory: from now on each is merged afresh. Slices whose keys were there leave.
     pub(super) fn unshare(&mut self) -> Result<()> {
         let sharing = std::mem::replace(&mut self.sharing, Sharing::Afresh);
+        let Sharing::Running(running) = &sharing else {
+            return Ok(());
+        };
         for (start, slice) in &mut self.panes {
-            let places = std::mem::take(&mut slice.places);
-            if !std::mem::take(&mut slice.closed) {
-                continue;
-            }
-            let Sharing::Running(running) = &sharing else {
-                continue;
-            };
-            let keys = running.pane().index.columns(&places)?;
-            let pane = Arc::make_mut(&mut slice.pane);
-            let rows = RowSet::First(places.len());
-            pane.index.locate(&keys, rows, &mut Vec::new())?;
-            if let Some(spill) = &mut self.spill {
+            if running.part(slice)?
+                && let Some(spill) = &mut self.spill
+            {
                 // One after the other, so that memory does not grow on the way.
                 let empty = Arc::new(self.function.pane(&self.frame.key, 0));
                 spill.leave(*start, std::mem::replace(&mut slice.pane, empty))?;

@@ -12,7 +12,8 @@ use pelton_model::snapshot::{Entry, NO_GROUP, SectionKind, SectionSpec};
 use pelton_model::time::EventTime;
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::{Sharing, Slice, WindowOperator};
+use super::slice::{Keys, Slice};
+use super::{Sharing, WindowOperator};
 use crate::operator::Context;
 use crate::operators::window::saved::{
     Kept, bounds, pane_fields, read_bounds, read_panes, read_spilled, same_tasks, take, take_i64,
@@ -47,14 +48,13 @@ impl WindowOperator {
                 into.put(number, NO_GROUP, entry);
             }
         }
-        let running = match &self.sharing {
-            Sharing::Running(running) => Some(running),
+        let names = match &self.sharing {
+            Sharing::Running(running) => Some(Arc::new(running.names())),
             _ => None,
         };
-        let placed = running.is_some();
+        let placed = names.is_some();
         let number = into.section(self.form.section(WINDOWS, &pane_fields(placed)));
         for (start, slice) in &self.panes {
-            let keys = running.filter(|_| slice.closed).map(|r| r.pane());
             self.writing.push(Kept {
                 section: number,
                 start: *start,
@@ -63,9 +63,11 @@ impl WindowOperator {
                     true => Arc::new(slice.pane.names()),
                     false => Arc::clone(&slice.pane),
                 },
-                keys: keys.cloned(),
-                places: Arc::clone(&slice.places),
-                placed,
+                names: names.clone(),
+                ids: Arc::clone(&slice.ids),
+                named: slice.keys != Keys::Own,
+                by_id: slice.keys == Keys::Spread,
+                placed: placed.then_some(slice.is_taken_in),
             });
         }
         self.freeze_stacks(into);
@@ -83,9 +85,11 @@ impl WindowOperator {
                 start,
                 end,
                 pane: Arc::clone(pane),
-                keys: None,
-                places: Arc::default(),
-                placed: false,
+                names: None,
+                ids: Arc::default(),
+                named: false,
+                by_id: false,
+                placed: None,
             });
         }
         let number = into.section(section(SectionKind::Windows, BORDERS));
@@ -145,12 +149,10 @@ impl WindowOperator {
             self.check_pane(start, end)?;
             let mut pane = self.function.pane(&self.frame.key, 0);
             let places = read.fill(&mut pane, &self.frame.key, &self.form.codec)?;
-            let slice = Slice {
-                pane: Arc::new(pane),
-                places: Arc::new(if same { places } else { Vec::new() }),
-                closed: false,
-                added: 0,
-            };
+            let mut slice = Slice::new(pane);
+            if same && !places.is_empty() {
+                (slice.ids, slice.is_taken_in) = (Arc::new(places), true);
+            }
             self.panes.insert(start, slice);
         }
         if elsewhere && self.spill.is_some() {
@@ -200,12 +202,7 @@ impl WindowOperator {
                 continue;
             }
             spill.enter(*start);
-            let slice = Slice {
-                pane: Arc::new(self.function.pane(&self.frame.key, 0)),
-                places: Arc::default(),
-                closed: false,
-                added: 0,
-            };
+            let slice = Slice::new(self.function.pane(&self.frame.key, 0));
             self.panes.insert(*start, slice);
         }
         Ok(!starts.is_empty())
