@@ -409,6 +409,27 @@ fn all_nan_are_one_key_and_negative_zero_is_a_key_of_its_own() {
 }
 
 #[test]
+fn a_key_with_nearly_all_rows_is_counted_as_any_other() {
+    let content: String = (0..20_000)
+        .map(|i| {
+            let key = if i % 100 == 0 {
+                i.to_string()
+            } else {
+                "-1".into()
+            };
+            entry("0", &key, 1, "0")
+        })
+        .collect();
+    let (rows, _) = rows("count", &content, &["-p", "4"]);
+    assert_eq!(rows.len(), 20_000);
+    let most = |of_one: bool| {
+        let of = rows.iter().filter(|r| (r["key"] == -1.0) == of_one);
+        of.map(|r| r["rows"].as_i64().unwrap()).max()
+    };
+    assert_eq!((most(true), most(false)), (Some(19_800), Some(1)));
+}
+
+#[test]
 fn nan_is_above_all_and_negative_zero_below_zero() {
     for (values, least, greatest, sum) in [
         (["1", "nan"], "1.0", "\"NaN\"", "\"NaN\""),

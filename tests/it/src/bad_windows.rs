@@ -1,4 +1,4 @@
-//! Timers, triggers, evictors and accumulators that misbehave, and state that only grows.
+//! Timers, triggers, evictors and accumulators that misbehave, and state that only grows, or is larger than it should be.
 
 use crate::hostile::{bounded, hostile, refused, visible};
 use crate::pelton::{Ended, Place};
@@ -95,4 +95,46 @@ fn a_trigger_that_never_fires_keeps_its_rows_to_itself() {
 fn a_million_timers_of_one_key_all_fire() {
     let fired = numbers(run("many-timers", 0..1_000, &[]));
     assert_eq!(fired, (1..=10).map(|n| n * 100_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_state_that_is_declared_with_two_types_is_refused() {
+    let ended = bounded(&Place::new(), &hostile("check", "two-types", &[]));
+    let start = "error[PLT-0111]: state 'same' is declared with two types: ";
+    refused(&ended, 7, start, &["operator 'worker'"]);
+}
+
+#[test]
+fn keyed_state_in_a_function_without_keys_is_refused() {
+    let ended = bounded(&Place::new(), &hostile("check", "state-without-key", &[]));
+    let start = "error[PLT-0111]: keyed state in a function whose rows have no key";
+    refused(&ended, 7, start, &["state 'count'", "operator 'worker'"]);
+}
+
+const BACKENDS: [[&str; 2]; 2] = [["--state", "heap"], ["--state", "rocksdb"]];
+
+#[test]
+fn a_key_of_ten_megabytes_is_a_key_like_any_other() {
+    for backend in BACKENDS {
+        assert_eq!(numbers(run("large-key=10000000", 0..6, &backend)), [3, 3]);
+    }
+}
+
+#[test]
+fn a_value_of_a_hundred_megabytes_needs_limits_that_allow_it() {
+    let (_, ended) = run("large-value=100000000", 0..2, &[]);
+    refused(&ended, 9, "error[PLT-0", &["operator 'worker'", "--limit"]);
+    for backend in BACKENDS {
+        let limits = [
+            "--limit",
+            "memory-bytes=2GiB",
+            "--limit",
+            "output-bytes-max=256MiB",
+        ];
+        let more = [&backend[..], &limits].concat();
+        assert_eq!(
+            numbers(run("large-value=100000000", 0..2, &more)),
+            [100_000_000]
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! What a run says of its watermarks.
+//! Watermarks in runs, and what a run says of them.
 
 use serde_json::{Value, json};
 
