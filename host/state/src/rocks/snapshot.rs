@@ -177,7 +177,7 @@ impl RocksState {
         let states = self.states.iter_mut().filter_map(State::values);
         match self.snapshot.as_ref().map(|s| &s.phase) {
             Some(Phase::Cleaning { .. }) => states.for_each(|v| v.thaw()),
-            Some(Phase::Copying(_) | Phase::Written(_) | Phase::Failed(_)) => {
+            Some(Phase::Copying(_) | Phase::Written(_) | Phase::Made(_) | Phase::Failed(_)) => {
                 states.for_each(|v| v.thaw_changed());
                 self.begin_anew();
             }

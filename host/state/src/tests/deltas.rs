@@ -407,6 +407,10 @@ fn what_a_delta_has_and_is_gone_is_gone() {
     run.work(&set(50..52, 2));
     run.complete(NATIVE);
     assert_eq!(take(&mut run).1.len(), 1, "it has all");
+    // One that has nothing to copy may be given up, too.
+    run.begin(NATIVE);
+    run.run(&Op::Abort);
+    assert_eq!(take(&mut run).1.len(), 1);
     // What comes and goes between two snapshots is in none.
     let before = take(&mut run);
     run.work(&set(40..45, 1));
