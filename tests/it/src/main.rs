@@ -16,6 +16,8 @@ mod command_line;
 #[cfg(test)]
 mod components;
 #[cfg(test)]
+mod evolution;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod faults;
