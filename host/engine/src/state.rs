@@ -156,6 +156,11 @@ pub trait KeyedState: Send {
         None
     }
 
+    /// Bytes that a key in memory takes there, about, where there is a [`room`](Self::room).
+    fn key_bytes(&self) -> u64 {
+        0
+    }
+
     /// Another state, empty, that is kept where this one is: for what whoever uses this one has beside it. None where
     /// there is no [`room`](Self::room). Errors: what the outside refuses.
     fn beside(&self, _owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {

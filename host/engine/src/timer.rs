@@ -7,6 +7,10 @@
 //! For a snapshot they are *frozen*: those that are there then are handed out by and by, ascending; one that fires or is
 //! deleted before its turn is kept aside. Its slot must not be forgotten until it is taken from there. One that is put
 //! back may be handed out twice.
+//!
+//! Whoever has more than fit in memory takes those that are due last away, and enters them again before their time, with
+//! the number that each has in the order of setting. For a snapshot the former are gone; one that is entered again may be
+//! handed out, too.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -30,13 +34,11 @@ pub struct Timers {
     queue: BTreeMap<i64, VecDeque<(u64, u32)>>,
     /// Those that are really there, and when each was set.
     live: HashMap<(i64, u32), u64, BuildHasherDefault<Mixer>>,
-    /// How many each slot has.
+    /// How many each slot has, and how many slots have some.
     counts: Vec<u32>,
+    slots: usize,
     next: u64,
     queued: usize,
-    /// By slot: the last prefix that it was taken into.
-    taken: Vec<u64>,
-    prefix: u64,
     frozen: Option<Frozen>,
 }
 
@@ -72,10 +74,7 @@ impl Timers {
             .push_back((self.next, slot));
         self.next += 1;
         self.queued += 1;
-        if self.counts.len() <= slot as usize {
-            self.counts.resize(slot as usize + 1, 0);
-            self.taken.resize(slot as usize + 1, 0);
-        }
+        self.grow(slot);
         self.count(slot, 1);
     }
 
@@ -93,6 +92,12 @@ impl Timers {
         }
     }
 
+    /// Whether a timer is there.
+    #[must_use]
+    pub fn holds(&self, time: i64, slot: u32) -> bool {
+        self.live.contains_key(&(time, slot))
+    }
+
     /// Whether a slot has a timer.
     #[must_use]
     pub fn has(&self, slot: u32) -> bool {
@@ -103,6 +108,12 @@ impl Timers {
     #[must_use]
     pub fn len(&self) -> usize {
         self.live.len()
+    }
+
+    /// How many slots have one.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots
     }
 
     /// Whether there is none.
@@ -128,11 +139,10 @@ impl Timers {
         self.next
     }
 
-    /// Takes the longest prefix of the timers at or below `now` in which no key repeats, of at most `max`. It ends
-    /// before a timer that was set as number `set_below` or later.
+    /// Takes the first timers at or below `now`, at most `max`, in the order in which they fire; none that was set as
+    /// number `set_below` or later, nor any after that.
     pub fn take_due(&mut self, now: i64, max: usize, set_below: u64) -> Vec<Timer> {
         let mut due = Vec::new();
-        self.prefix += 1;
         while due.len() < max {
             let Some(mut entry) = self.queue.first_entry().filter(|e| *e.key() <= now) else {
                 break;
@@ -143,12 +153,8 @@ impl Timers {
                 continue;
             };
             if self.live.get(&(time, slot)) == Some(&set) {
-                let taken = self.taken.get_mut(slot as usize);
-                if set >= set_below || taken.as_ref().is_some_and(|t| **t == self.prefix) {
+                if set >= set_below {
                     break;
-                }
-                if let Some(t) = taken {
-                    *t = self.prefix;
                 }
                 self.live.remove(&(time, slot));
                 due.push(Timer { time, slot, set });
@@ -223,16 +229,90 @@ impl Timers {
         }
     }
 
+    /// The number of a timer that is set now, and is kept elsewhere.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Numbers from now on are above this one.
+    pub fn number_after(&mut self, set: u64) {
+        self.next = self.next.max(set.saturating_add(1));
+    }
+
+    /// Takes so many of those that are due last, the last first.
+    pub fn take_last(&mut self, count: usize) -> Vec<Timer> {
+        let mut last = Vec::with_capacity(count.min(self.live.len()));
+        while last.len() < count
+            && let Some(mut entry) = self.queue.last_entry()
+        {
+            let time = *entry.key();
+            let Some((set, slot)) = entry.get_mut().pop_back() else {
+                entry.remove();
+                continue;
+            };
+            self.queued -= 1;
+            if self.live.get(&(time, slot)) == Some(&set) {
+                self.live.remove(&(time, slot));
+                last.push(Timer { time, slot, set });
+            }
+        }
+        last.iter().for_each(|t| self.count(t.slot, -1));
+        if let Some(frozen) = &mut self.frozen {
+            last.iter().for_each(|t| frozen.keep(*t));
+        }
+        last
+    }
+
+    /// Enters timers that were kept elsewhere, those that are not here. Ascending by time and number.
+    pub fn enter(&mut self, timers: impl Iterator<Item = Timer>) {
+        let mut unsorted = Vec::new();
+        for Timer { time, slot, set } in timers {
+            let Entry::Vacant(entry) = self.live.entry((time, slot)) else {
+                continue;
+            };
+            entry.insert(set);
+            let list = self.queue.entry(time).or_default();
+            if list.back().is_some_and(|(last, _)| *last > set) {
+                unsorted.push(time);
+            }
+            list.push_back((set, slot));
+            self.queued += 1;
+            self.number_after(set);
+            self.grow(slot);
+            self.count(slot, 1);
+        }
+        unsorted.dedup();
+        for time in unsorted {
+            if let Some(list) = self.queue.get_mut(&time) {
+                list.make_contiguous().sort_by_key(|(set, _)| *set);
+            }
+        }
+    }
+
+    /// Bytes that go with timers that are taken: what each slot takes is not among them.
+    #[must_use]
+    pub fn queue_bytes(&self) -> u64 {
+        (self.live.len() * 32 + self.queued * 16 + self.queue.len() * 48) as u64
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.live.len() * 32 + self.queued * 16 + self.queue.len() * 48 + self.counts.len() * 12)
-            as u64
+        self.queue_bytes() + self.counts.len() as u64 * 4
+    }
+
+    fn grow(&mut self, slot: u32) {
+        if self.counts.len() <= slot as usize {
+            self.counts.resize(slot as usize + 1, 0);
+        }
     }
 
     fn count(&mut self, slot: u32, change: i32) {
         if let Some(c) = self.counts.get_mut(slot as usize) {
+            let before = usize::from(*c > 0);
             *c = c.saturating_add_signed(change);
+            self.slots = self.slots + usize::from(*c > 0) - before;
         }
     }
 
@@ -287,14 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_ends_where_a_key_repeats() {
+    fn timers_are_taken_in_order_whosoever_they_are() {
         let mut t = Timers::default();
         for (time, slot) in [(20, 0), (10, 1), (10, 0), (30, 2), (10, 1)] {
             t.set(time, slot);
         }
         assert_eq!((t.len(), t.first()), (4, Some(10)));
-        assert_eq!(take(&mut t, 30), [(10, 1), (10, 0)]);
-        assert_eq!(take(&mut t, 29), [(20, 0)]);
+        let first: Vec<_> = t.take_due(30, 1, u64::MAX).iter().map(|t| t.slot).collect();
+        assert_eq!(first, [1]);
+        assert_eq!(take(&mut t, 29), [(10, 0), (20, 0)]);
         assert!(t.has(2) && !t.has(0));
         assert_eq!(take(&mut t, 30), [(30, 2)]);
         assert!(t.is_empty());
@@ -325,17 +406,37 @@ mod tests {
     }
 
     #[test]
+    fn those_that_were_away_come_in_the_order_of_setting() {
+        let mut t = Timers::default();
+        for (time, slot) in [(10, 0), (20, 1), (20, 2), (30, 0), (20, 3)] {
+            t.set(time, slot);
+        }
+        t.delete(20, 2);
+        assert_eq!(t.slots(), 3);
+        let mut last = t.take_last(3);
+        assert_eq!((t.len(), t.slots(), t.first()), (1, 1, Some(10)));
+        assert!(!t.has(1) && !t.holds(20, 1));
+        t.set(20, 9);
+        last.reverse();
+        t.enter(last.into_iter());
+        assert_eq!(
+            take(&mut t, 30),
+            [(10, 0), (20, 1), (20, 3), (20, 9), (30, 0)]
+        );
+        assert_eq!((t.slots(), t.number()), (0, 6));
+        t.number_after(40);
+        assert_eq!(t.number(), 41);
+    }
+
+    #[test]
     fn a_million_timers_of_one_key_and_deleted_ones_cost_no_more_than_they_must() {
         let mut t = Timers::default();
         (0..1_000_000).for_each(|time| t.set(time, 0));
         (500_000..1_000_000).for_each(|time| t.delete(time, 0));
         assert!(t.queued <= 2 * t.len() + 1025);
-        let mut fired = 0;
-        while let [one] = take(&mut t, i64::MAX)[..] {
-            assert_eq!(one, (fired, 0));
-            fired += 1;
-        }
-        assert_eq!((fired, t.queued), (500_000, 0));
+        let all: Vec<_> = (0..500_000).map(|time| (time, 0)).collect();
+        assert_eq!(take(&mut t, i64::MAX), all);
+        assert_eq!(t.queued, 0);
     }
 
     proptest! {
@@ -396,11 +497,8 @@ mod tests {
                     }
                     _ => {
                         model.sort_unstable();
-                        let mut want: Vec<(i64, u32)> = Vec::new();
-                        for m in model.iter().take_while(|m| m.0 <= time) {
-                            if want.iter().any(|w| w.1 == m.2) { break }
-                            want.push((m.0, m.2));
-                        }
+                        let due = model.iter().take_while(|m| m.0 <= time);
+                        let want: Vec<(i64, u32)> = due.map(|m| (m.0, m.2)).collect();
                         model.drain(..want.len());
                         prop_assert_eq!(take(&mut t, time), want);
                     }

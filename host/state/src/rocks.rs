@@ -499,6 +499,10 @@ impl KeyedState for RocksState {
         Some(self.store.shared().share())
     }
 
+    fn key_bytes(&self) -> u64 {
+        self.cached_bytes() / (self.index.slots() as u64).max(1)
+    }
+
     fn beside(&self, owner: &StateOwner) -> Result<Option<Box<dyn KeyedState>>> {
         let state = Self::open(self.store.shared().clone(), owner.clone(), None)?;
         Ok(Some(Box::new(state)))

@@ -10,6 +10,7 @@
 //! A timer that is set at or below the current watermark fires when the watermark advances next; one set by a timer
 //! that fires now, before the watermark is forwarded. Processing-time timers do not fire at the end of the input.
 
+mod due;
 mod far;
 mod snapshot;
 mod stores;
@@ -21,7 +22,6 @@ use pelton_model::batch::Batch;
 use pelton_model::graph::Process;
 use pelton_model::key::KeyGroupRange;
 use pelton_model::limits::BATCH_ROWS_MAX;
-use pelton_model::migrate::Declared;
 use pelton_model::schema::{Field, Projection, Schema};
 use pelton_model::time::ProcessingTime;
 use pelton_model::watermark::Watermark;
@@ -33,20 +33,18 @@ use crate::function::{
 };
 use crate::operator::{Context, Operator, Wakeup};
 use crate::snapshot::{Restored, SnapshotWriter};
-use crate::state::{StateBackend, StateOwner, StateTime, Touched, declared};
+use crate::state::{StateBackend, StateOwner, StateTime, Touched};
 use crate::timer::{Timer, Timers};
+use due::Due;
 use far::Far;
 pub use far::SPILLED_TIMERS;
 use snapshot::Saving;
+pub use snapshot::{sections, spilled_sections};
 use stores::{Stores, Way, split};
 
 /// The most bytes of state that are shipped with one call, and of one answer to what it asks for; a single key's may be
 /// more.
 pub const SHIPPED_BYTES_MAX: usize = 4 << 20;
-
-/// Timers that are taken at once after a call in which the first changed what follows; twice as many after each call
-/// that took all.
-const DUE_MIN: usize = 8;
 
 /// Calls of timers after which firing hands back to the task, so that what is in flight stays bounded and a stop is
 /// noticed.
@@ -89,69 +87,6 @@ pub struct StatePlace<'a> {
     pub max_parallelism: u32,
 }
 
-/// The timers of a call.
-struct Due {
-    /// How many are taken at once.
-    most: usize,
-    times: Vec<i64>,
-    /// For each, its key: an index into the slots of the call.
-    ordinals: Vec<u32>,
-    /// By slot: the last call that it was in, and its ordinal there.
-    seen: Vec<(u64, u32)>,
-    calls: u64,
-}
-
-impl Due {
-    /// Takes these timers; `slots` gets each of their keys once.
-    fn take(&mut self, due: &[Timer], slots: &mut Vec<u32>) {
-        self.times.clear();
-        self.ordinals.clear();
-        slots.clear();
-        self.calls += 1;
-        for timer in due {
-            let slot = timer.slot as usize;
-            if self.seen.len() <= slot {
-                self.seen.resize(slot + 1, (0, 0));
-            }
-            let mut ordinal = slots.len() as u32;
-            if let Some(seen) = self.seen.get_mut(slot) {
-                if seen.0 == self.calls {
-                    ordinal = seen.1;
-                } else {
-                    *seen = (self.calls, ordinal);
-                    slots.push(timer.slot);
-                }
-            }
-            self.times.push(timer.time);
-            self.ordinals.push(ordinal);
-        }
-    }
-
-    /// Leaves the timers of the first so many keys alone.
-    fn keep(&mut self, keys: usize) {
-        let other = self.ordinals.iter().position(|o| *o as usize >= keys);
-        let rows = other.unwrap_or(self.ordinals.len());
-        self.times.truncate(rows);
-        self.ordinals.truncate(rows);
-    }
-
-    /// How many keys the first so many have. Ordinals ascend where keys first appear.
-    fn keys(&self, rows: usize) -> usize {
-        let ordinals = self.ordinals.iter().take(rows);
-        ordinals.max().map_or(0, |o| *o as usize + 1)
-    }
-
-    /// So many of the last ones are done.
-    fn done(&mut self, rows: usize) {
-        self.most = if rows < self.times.len() {
-            rows * 2
-        } else {
-            self.most * 2
-        };
-        self.most = self.most.clamp(DUE_MIN, BATCH_ROWS_MAX);
-    }
-}
-
 struct Input {
     way: Way,
     view: Projection,
@@ -180,6 +115,7 @@ impl ProcessOperator {
         place: &StatePlace<'_>,
     ) -> Result<Self> {
         let key = key_fields(spec, inputs)?;
+        far::check_names(&spec.states)?;
         let streams = |schema: (usize, &Schema)| ((0, schema.0 as u32), schema.1.clone());
         let outputs: Vec<_> = declared.iter().enumerate().map(streams).collect();
         let mut all = Vec::new();
@@ -234,13 +170,7 @@ impl ProcessOperator {
             busy: false,
             outputs: declared.iter().map(|s| s.fields.len()).collect(),
             touched: Touched::default(),
-            due: Due {
-                most: BATCH_ROWS_MAX,
-                times: Vec::new(),
-                ordinals: Vec::new(),
-                seen: Vec::new(),
-                calls: 0,
-            },
+            due: Due::default(),
             key,
             max_parallelism: place.max_parallelism,
             saving: None,
@@ -386,7 +316,7 @@ impl ProcessOperator {
             })?;
             emit_made(rows, columns, parent, cx)?;
         }
-        let timers = self.event.bytes() + self.processing.bytes() + self.far.bytes();
+        let timers = self.event.bytes() + self.processing.bytes() + self.far.bytes() + self.due.bytes();
         stores.check(timers, cx.limits)
     }
 
@@ -420,6 +350,9 @@ impl ProcessOperator {
         calls_max: usize,
         cx: &mut Context<'_>,
     ) -> Result<bool> {
+        if processing_time || !self.busy {
+            self.due.begin();
+        }
         self.fetch(processing_time, now, cx)?;
         // A function that sets a processing-time timer again for a time that has passed must not hold the task.
         let set_below = if processing_time {
@@ -437,7 +370,7 @@ impl ProcessOperator {
             if calls == calls_max {
                 return Ok(timers.first().is_none_or(|time| time > now));
             }
-            let due = timers.take_due(now, self.due.most, set_below);
+            let due = timers.take_due(now, self.due.most(), set_below);
             if due.is_empty() {
                 return Ok(true);
             }
@@ -486,12 +419,12 @@ impl ProcessOperator {
         let fit = stores.keyed.affordable(&stores.slots, SHIPPED_BYTES_MAX);
         stores.slots.truncate(fit);
         self.due.keep(fit);
-        let fit = self.due.times.len();
+        let fit = self.due.times().len();
         let states = stores.keyed.read(&stores.slots)?;
         let call = DueTimers {
-            ordinals: &self.due.ordinals,
+            ordinals: self.due.ordinals(),
             keys: &stores.keyed.keys(&stores.slots)?,
-            times: &self.due.times,
+            times: self.due.times(),
             processing_time,
             states: &states,
         };
@@ -514,24 +447,12 @@ impl ProcessOperator {
         timers.put_back(due.get(done..).unwrap_or_default());
         // Rows that come from a processing-time timer have no event time but what the function gives.
         let times =
-            (!processing_time).then(|| self.due.times.iter().copied().take(done).collect());
+            (!processing_time).then(|| self.due.times().iter().copied().take(done).collect());
         let parent = Batch::new(Vec::new(), done)?.with_times(times)?;
         self.apply(Way::Keyed, reply, &parent, cx)?;
         self.due.done(done);
         self.forget(self.due.keys(done))
     }
-}
-
-/// What the states and timers of a function are in snapshots. `inputs` are the pruned schemas of the streams into it.
-/// Errors: a field that is not there.
-pub fn sections(spec: &Process, inputs: &[Schema]) -> Result<Vec<Declared>> {
-    let key = key_fields(spec, inputs)?;
-    let states = spec.states.iter().map(|s| match s.kind.is_operator() {
-        true => declared(&[], s),
-        false => declared(&key, s),
-    });
-    let timers = snapshot::timers(&key).map(Declared::from);
-    Ok(states.chain(timers).collect())
 }
 
 /// The key's fields; one may be null where it may be in any of the inputs. Errors: a field that is not there.

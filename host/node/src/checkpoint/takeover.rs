@@ -51,7 +51,12 @@ fn sections(accepted: &Accepted, old: &Metadata) -> Result<BTreeMap<String, Vec<
             Body::Process(p) => {
                 let inputs = (0..p.inputs.len())
                     .filter_map(|input| accepted.needs.input(graph, id, input as u32).cloned());
-                process::sections(p, &inputs.collect::<Vec<_>>())?
+                let inputs: Vec<_> = inputs.collect();
+                let mut sections = process::sections(p, &inputs)?;
+                // Timers that did not fit in memory, where there are any.
+                let spilled = process::spilled_sections(p, &inputs)?.into_iter();
+                sections.extend(spilled.filter(|s| has(old, &operator.uid, &s.section)));
+                sections
             }
             // What a window keeps is its own affair: it refuses at restore what it has not written.
             Body::Window(_) | Body::Combine(_) => of_windows(old, &operator.uid),
@@ -62,10 +67,20 @@ fn sections(accepted: &Accepted, old: &Metadata) -> Result<BTreeMap<String, Vec<
     Ok(all)
 }
 
-fn of_windows(old: &Metadata, uid: &str) -> Vec<Declared> {
+/// All sections of a checkpoint, in both forms.
+fn all_of(old: &Metadata) -> impl Iterator<Item = &SectionSpec> {
     let canonical = old.tasks.iter().flat_map(|t| &t.sections).map(|s| &s.spec);
     let native = old.tasks.iter().flat_map(|t| &t.native);
-    let all = canonical.chain(native.flat_map(|n| &n.sections));
+    canonical.chain(native.flat_map(|n| &n.sections))
+}
+
+/// Whether an operator has a section of this name and kind.
+fn has(old: &Metadata, uid: &str, section: &SectionSpec) -> bool {
+    all_of(old).any(|s| s.uid == uid && s.name == section.name && s.kind == section.kind)
+}
+
+fn of_windows(old: &Metadata, uid: &str) -> Vec<Declared> {
+    let all = all_of(old);
     let own = |s: &&SectionSpec| {
         s.uid == uid
             && (s.kind == SectionKind::Windows

@@ -5,16 +5,18 @@
 //! while the snapshot was written may be in it twice, and is there once after a restart.
 
 use pelton_model::barrier::{Barrier, SnapshotForm};
+use pelton_model::graph::Process;
 use pelton_model::key::{KeyGroup, hash_bytes};
-use pelton_model::schema::{DataType, Field};
+use pelton_model::migrate::Declared;
+use pelton_model::schema::{DataType, Field, Schema};
 use pelton_model::snapshot::{Entry, SectionKind, SectionSpec};
 use pelton_model::{Error, ErrorCode, Result};
 
-use super::far::Far;
-use super::{ProcessOperator, home, time};
+use super::far::{self, Far};
+use super::{ProcessOperator, home, key_fields, time};
 use crate::operator::Context;
 use crate::snapshot::{Restored, SnapshotWriter, keyed_section};
-use crate::state::{EncodedRows, KeyedState, SectionReader, Timed, Touched};
+use crate::state::{EncodedRows, KeyedState, SectionReader, Timed, Touched, declared};
 use crate::timer::{Timer, Timers};
 
 /// Timers that one call looks at, at most.
@@ -38,6 +40,24 @@ pub(super) struct Saving {
     aside: [Vec<(EncodedRows, Vec<Timer>)>; 2],
 }
 
+/// What the states and timers of a function are in snapshots. `inputs` are the pruned schemas of the streams into it.
+/// Errors: a field that is not there.
+pub fn sections(spec: &Process, inputs: &[Schema]) -> Result<Vec<Declared>> {
+    let key = key_fields(spec, inputs)?;
+    let states = spec.states.iter().map(|s| match s.kind.is_operator() {
+        true => declared(&[], s),
+        false => declared(&key, s),
+    });
+    let timers = timers(&key).map(Declared::from);
+    Ok(states.chain(timers).collect())
+}
+
+/// As [`sections`], of timers that memory has no room for: a backend that keeps state elsewhere may write them.
+pub fn spilled_sections(spec: &Process, inputs: &[Schema]) -> Result<Vec<Declared>> {
+    let timers = far::sections(&key_fields(spec, inputs)?);
+    Ok(timers.map(Declared::from).into())
+}
+
 /// The section of timers of one kind, of keys with these fields.
 fn timers_section(kind: SectionKind, key: &[Field]) -> SectionSpec {
     let time = [Field::new("time", DataType::I64)];
@@ -46,7 +66,7 @@ fn timers_section(kind: SectionKind, key: &[Field]) -> SectionSpec {
 }
 
 /// The sections of timers.
-pub(super) fn timers(key: &[Field]) -> [SectionSpec; 2] {
+fn timers(key: &[Field]) -> [SectionSpec; 2] {
     KINDS.map(|kind| timers_section(kind, key))
 }
 

@@ -123,7 +123,7 @@ fn timers_of_one_time_fire_in_the_order_in_which_they_were_set_also_after_a_rest
             Ok(done(due.times.len()))
         });
         with(&mut f, 0, 100, |cx| op.watermark(cx).map(drop)).unwrap();
-        with(&mut f, 50, 100, |cx| op.wake(cx)).unwrap();
+        with(&mut f, 51, 100, |cx| op.wake(cx)).unwrap();
         assert!(op.stores.as_ref().unwrap().keyed.is_empty());
         drop(f);
         fired.into_inner().unwrap()
