@@ -417,6 +417,11 @@ impl Buffer {
         self.0.reserve(bytes);
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    #[inline(always)]
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.0
     }

@@ -1,5 +1,9 @@
 //! A table of (key of the call, map key by its encoding), that keeps its memory from call to call.
 
+use std::cell::Cell;
+
+use crate::column::Buffer;
+
 const NONE: u32 = u32::MAX;
 
 /// Numbers its entries from 0 in the order in which they came.
@@ -8,7 +12,9 @@ pub(super) struct Index {
     /// Open addressing: 1 + the entry's number; as many as a power of two.
     buckets: Vec<u32>,
     entries: Vec<Entry>,
-    bytes: Vec<u8>,
+    bytes: Buffer,
+    /// The entry that was found last: what is looked at is mostly changed next.
+    latest: Cell<u32>,
     /// For each key of the call, its last entry.
     last: Vec<u32>,
 }
@@ -34,13 +40,30 @@ impl Index {
         self.last.resize(keys, NONE);
     }
 
+    #[inline]
     pub(super) fn find(&self, key: usize, map_key: &[u8]) -> Option<usize> {
-        self.probe(key as u32, map_key, hash(key as u32, map_key))
-            .ok()
+        if let Some(number) = self.is_latest(key, map_key) {
+            return Some(number);
+        }
+        let found = self.probe(key as u32, map_key, hash(key as u32, map_key));
+        let number = found.ok()?;
+        self.latest.set(number as u32);
+        Some(number)
+    }
+
+    #[inline(always)]
+    fn is_latest(&self, key: usize, map_key: &[u8]) -> Option<usize> {
+        let number = self.latest.get() as usize;
+        let entry = self.entries.get(number)?;
+        (entry.key == key as u32 && same(self.map_key(number), map_key)).then_some(number)
     }
 
     /// The entry's number, and whether it is new.
+    #[inline]
     pub(super) fn enter(&mut self, key: usize, map_key: &[u8]) -> (usize, bool) {
+        if let Some(number) = self.is_latest(key, map_key) {
+            return (number, false);
+        }
         if (self.entries.len() + 1) * 4 > self.buckets.len() * 3 {
             self.grow();
         }
@@ -50,7 +73,7 @@ impl Index {
             Err(bucket) => {
                 let number = self.entries.len();
                 let start = self.bytes.len() as u32;
-                self.bytes.extend_from_slice(map_key);
+                self.bytes.extend(map_key);
                 let before = match self.last.get_mut(key) {
                     Some(last) => std::mem::replace(last, number as u32),
                     None => NONE,
@@ -65,6 +88,7 @@ impl Index {
                 if let Some(bucket) = self.buckets.get_mut(bucket) {
                     *bucket = number as u32 + 1;
                 }
+                self.latest.set(number as u32);
                 (number, true)
             }
         }
@@ -76,10 +100,11 @@ impl Index {
     }
 
     /// The encoding of an entry's map key.
+    #[inline]
     pub(super) fn map_key(&self, entry: usize) -> &[u8] {
         self.entries
             .get(entry)
-            .and_then(|e| self.bytes.get(e.start as usize..e.end as usize))
+            .and_then(|e| self.bytes.as_slice().get(e.start as usize..e.end as usize))
             .unwrap_or(&[])
     }
 
@@ -104,7 +129,7 @@ impl Index {
             };
             if let Some(e) = self.entries.get(number)
                 && (e.hash, e.key) == (hash, key)
-                && self.map_key(number) == map_key
+                && same(self.map_key(number), map_key)
             {
                 return Ok(number);
             }
@@ -128,7 +153,21 @@ impl Index {
     }
 }
 
+/// Whether they are equal. Short ones, as most map keys are, by words instead of a call that goes by bytes.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let ends = |bytes: &[u8]| -> Option<(u64, u64)> {
+        let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+        Some((word(bytes.first_chunk()?), word(bytes.last_chunk()?)))
+    };
+    match (ends(a), ends(b)) {
+        (Some(x), Some(y)) if a.len() <= 16 => a.len() == b.len() && x == y,
+        _ => a == b,
+    }
+}
+
 /// Eight bytes at a time: a multiplication each.
+#[inline]
 fn hash(key: u32, bytes: &[u8]) -> u32 {
     const BY: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |h: u64, v: u64| (h.rotate_left(5) ^ v).wrapping_mul(BY);
@@ -146,6 +185,20 @@ fn hash(key: u32, bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_the_same_where_each_is() {
+        let text: Vec<u8> = (0..40).collect();
+        for a in 0..text.len() {
+            assert!(same(&text[..a], &text[..a].to_vec()));
+            assert!((0..text.len()).all(|b| a == b || !same(&text[..a], &text[..b])));
+            for at in 0..a {
+                let mut other = text[..a].to_vec();
+                other[at] ^= 1;
+                assert!(!same(&text[..a], &other), "{a} bytes, another at {at}");
+            }
+        }
+    }
 
     #[test]
     fn entries_are_found_by_key_and_map_key() {

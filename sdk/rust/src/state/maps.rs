@@ -197,22 +197,20 @@ impl<K: Value, V: Value> Maps<K, V> {
         let Whole::Here(chunk, start, len) = self.whole(key) else {
             return;
         };
+        // Out of the way, to be read while entries are made.
+        let all = std::mem::take(&mut self.rows);
+        let keys = all.get(chunk as usize).and_then(|rows| rows.keys.as_ref());
+        let reader = keys.and_then(|keys| Some((keys.reader::<K>()?, keys.rows)));
         for row in start..start + len {
-            let mut scratch = std::mem::take(&mut self.scratch);
-            scratch.clear();
-            let keys = self
-                .rows
-                .get(chunk as usize)
-                .and_then(|rows| rows.keys.as_ref());
-            if let Some(keys) = keys
-                && let Some(reader) = keys.reader::<K>()
-                && let Some(row) = Row::below(row as usize, keys.rows)
+            self.scratch.clear();
+            if let Some((reader, rows)) = &reader
+                && let Some(row) = Row::below(row as usize, *rows)
             {
-                K::encode(K::read(&reader, row), &mut scratch);
+                K::encode(K::read(reader, row), &mut self.scratch);
             }
-            self.scratch = scratch;
             self.enter(key, || None, Base::At(chunk, row));
         }
+        self.rows = all;
         if let Some(whole) = self.whole.get_mut(key) {
             *whole = Whole::Indexed;
         }
