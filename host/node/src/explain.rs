@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use pelton_control::execution::Chain;
 use pelton_model::graph::{
-    Body, Connector, Edge, Operator, Partition, StateSpec, Times, Watermarks, WindowFunction,
+    Body, Connector, Edge, Emit, Operator, Partition, StateSpec, Times, Watermarks, WindowFunction,
     WindowSpec,
 };
 use pelton_model::id::OperatorId;
@@ -227,10 +227,14 @@ fn facts(op: &Operator) -> Vec<(&'static str, String)> {
                 Times::Given => "as the function above gives them".into(),
                 Times::Ingestion => "the clock, when a row comes in".into(),
             };
+            let emits = (t.watermarks != Watermarks::Generated).then(|| ("emits", emits(t.emit)));
             let idle = t.idle_ms.map(|ms| ("idle", format!("after {ms} ms")));
+            let drift = t.drift_ms.map(|ms| ("drift", format!("at most {ms} ms")));
             [("times", field), ("marks", watermarks(t.watermarks))]
                 .into_iter()
+                .chain(emits)
                 .chain(idle)
+                .chain(drift)
                 .collect()
         }
         Body::Select(s) => s.unnest.iter().map(|r| ("unnest", r.clone())).collect(),
@@ -260,6 +264,16 @@ fn watermarks(w: Watermarks) -> String {
         Watermarks::Monotonous => "times never descend".to_owned(),
         Watermarks::Bounded(ms) => format!("at most {ms} ms out of order"),
         Watermarks::Generated => "as the function above gives them".to_owned(),
+    }
+}
+
+fn emits(e: Emit) -> String {
+    match e {
+        Emit::Regular => "as often as the settings say".to_owned(),
+        Emit::Batch => "after each batch".to_owned(),
+        Emit::Interval(0) => "nothing before the end".to_owned(),
+        Emit::Interval(ms) => format!("each {ms} ms"),
+        Emit::Row => "after each row".to_owned(),
     }
 }
 

@@ -331,12 +331,12 @@ fn counters_are_served_while_the_job_runs() {
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    assert!(
-        text.contains(
-            "\npelton_operator_records_in_total{job=\"hot-items\",operator=\"count\",task=\"0\"} "
-        ),
-        "{text}"
-    );
+    for start in [
+        "pelton_operator_records_in_total{job=\"hot-items\",operator=\"count\",task=\"0\"} ",
+        "pelton_watermark_held_seconds{job=\"hot-items\",operator=\"timestamps\",source=\"events\",task=\"",
+    ] {
+        assert!(text.contains(&format!("\n{start}")), "{text}");
+    }
     job.child.kill().unwrap();
     job.end();
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pelton_engine::operator::OperatorMetrics;
 use pelton_engine::splits::{SplitGauge, SplitState, SplitWatch};
-use pelton_model::graph::{Body, JobGraph, Watermarks};
+use pelton_model::graph::{Body, Emit, JobGraph, Watermarks};
 use pelton_model::id::{OperatorId, TaskId};
 use pelton_model::time::{EventTime, Monotonic};
 use serde::Serialize;
@@ -42,7 +42,8 @@ pub struct Holder {
     pub watermark: Option<i64>,
     /// Milliseconds since it last rose, or since the start.
     pub for_ms: u64,
-    /// In a word: `behind`, `no-data`, `never-started`, `no-watermark`, `back-pressured`, `paused` or `idle`.
+    /// In a word: `behind`, `no-data`, `never-started`, `no-watermark`, `back-pressured`, `paused`,
+    /// `idle` or `no-interval`.
     pub why: &'static str,
     /// The same in words.
     pub reason: String,
@@ -97,6 +98,7 @@ pub(super) fn explain(graph: &JobGraph, metrics: &Metrics, now: Monotonic) -> Ex
             name: &op.name,
             sources: sources(graph, id),
             generated: spec.watermarks == Watermarks::Generated,
+            never: spec.emit == Emit::Interval(0),
             now,
         };
         all.far_ahead.extend(
@@ -117,6 +119,8 @@ struct Described<'a> {
     name: &'a str,
     sources: Vec<String>,
     generated: bool,
+    /// It emits no watermark before the end.
+    never: bool,
     now: Monotonic,
 }
 
@@ -186,6 +190,11 @@ impl Described<'_> {
                 "no-watermark",
                 "rows come, but its generator has given no watermark".into(),
                 "a row after which the generator gives one",
+            ),
+            _ if self.never && !self.generated => (
+                "no-interval",
+                "its strategy, or the settings, ask for no watermark before the end".into(),
+                "the end of the input; or an interval above 0",
             ),
             _ => (
                 "behind",

@@ -110,6 +110,7 @@ fn silence_is_told_with_its_length() {
         name: "timestamps",
         sources: vec![],
         generated: false,
+        never: false,
         now: Monotonic(100 * SECOND),
     };
     let h = described.holder(&[(3, &silent)]).unwrap();
@@ -123,6 +124,18 @@ fn silence_is_told_with_its_length() {
     let h = described.holder(&[(3, &silent)]).unwrap();
     assert_eq!((h.why, h.watermark, h.for_ms), ("no-data", Some(7), 4_000));
     assert_eq!(h.reason, "no row for 4.0 s");
+    let never = Described {
+        never: true,
+        now: Monotonic(96 * SECOND),
+        ..described
+    };
+    let h = never.holder(&[(3, &silent)]).unwrap();
+    assert_eq!((h.why, h.watermark), ("no-interval", Some(7)));
+    let described = Described {
+        never: false,
+        now: Monotonic(100 * SECOND),
+        ..never
+    };
     silent.gauges[0].set(SplitState::Idle);
     assert_eq!(described.holder(&[(3, &silent)]).unwrap().why, "idle");
     silent.gauges[0].set(SplitState::Ended);
