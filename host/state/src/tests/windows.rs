@@ -7,15 +7,19 @@ use arrow_array::types::Int64Type;
 use pelton_engine::operator::{Context, NoFunctions, Operator, OperatorMetrics, Outbox};
 use pelton_engine::operators::process::StatePlace;
 use pelton_engine::operators::window::operator_of_task;
-use pelton_engine::snapshot::RestoreFrom;
 use pelton_engine::snapshot::memory::{MemorySnapshot, MemoryTask, checkpoint};
+use pelton_model::barrier::{Barrier, BarrierMode};
 use pelton_model::batch::Batch;
+use pelton_model::checkpoint::TaskRecord;
 use pelton_model::element::Element;
 use pelton_model::graph::{WindowFunction, WindowSpec, WindowValue};
+use pelton_model::id::CheckpointId;
+use pelton_model::key::{KeyGroup, hash_bytes};
 use pelton_model::limits::Limits;
 use pelton_model::time::Monotonic;
 use pelton_model::window::Assigner;
 
+use super::snapshots::{ALL, RestoreFrom, SnapshotForm, complete};
 use super::*;
 
 const KEYS: i64 = 40_000;
@@ -25,10 +29,15 @@ fn fields(names: &[&str]) -> Schema {
     Schema::new(names.iter().map(field).collect())
 }
 
-struct Window(Box<dyn Operator>, i64);
+struct Window(Box<dyn Operator>, i64, KeyGroupRange);
 
 impl Window {
     fn new(assigner: Assigner, backend: &dyn StateBackend) -> Self {
+        Self::of_task(assigner, backend, (0, 1))
+    }
+
+    fn of_task(assigner: Assigner, backend: &dyn StateBackend, (task, tasks): (u32, u32)) -> Self {
+        let key_groups = KeyGroupRange::of_task(task, tasks, ALL.end);
         let n = || "n".to_owned();
         let columns = vec![
             ("k".to_owned(), WindowValue::Key("k".into())),
@@ -46,17 +55,17 @@ impl Window {
         };
         let place = StatePlace {
             backend,
-            uid: "w",
-            task: 0,
-            key_groups: KeyGroupRange { start: 0, end: 16 },
-            max_parallelism: 16,
+            uid: "op",
+            task,
+            key_groups,
+            max_parallelism: ALL.end,
         };
         let (input, output) = (
             fields(&["k", "n"]),
             fields(&["k", "start", "count", "sum", "max"]),
         );
         let operator = operator_of_task(&spec, "window", &input, &[output], &place).unwrap();
-        Self(operator, i64::MIN)
+        Self(operator, i64::MIN, key_groups)
     }
 
     fn call(
@@ -85,7 +94,13 @@ impl Window {
         out.drain().into_iter().filter_map(rows).collect()
     }
 
+    /// Of these rows those of the task's keys.
     fn rows(&mut self, rows: &[(i64, i64, i64)]) {
+        let of_task = |row: &&(i64, i64, i64)| {
+            let hash = hash_bytes(&(row.0 ^ i64::MIN).to_be_bytes());
+            self.2.contains(KeyGroup::of(hash, ALL.end))
+        };
+        let rows: Vec<(i64, i64, i64)> = rows.iter().filter(of_task).copied().collect();
         let column = |f: fn(&(i64, i64, i64)) -> i64| {
             Arc::new(rows.iter().map(|r| Some(f(r))).collect::<Int64Array>()) as ArrayRef
         };
@@ -116,22 +131,36 @@ impl Window {
     }
 
     fn snapshot(&mut self) -> RestoreFrom {
-        let (snapshot, mut writer) = MemorySnapshot::new();
-        writer.operator("w");
-        self.0.snapshot(None, &mut writer).unwrap();
-        while !self.0.go_on_snapshot(&mut writer).unwrap() {}
-        writer.finish();
+        let (_, snapshot) = self.made(SnapshotForm::Canonical);
         let task = MemoryTask {
             index: 0,
-            key_groups: (0, 16),
-            operators: &["w"],
+            key_groups: (ALL.start, ALL.end),
+            operators: &["op"],
             snapshot,
         };
-        checkpoint(16, &[task]).unwrap()
+        checkpoint(ALL.end, &[task]).unwrap()
     }
 
-    fn restored(mut self, from: &RestoreFrom, watermark: i64) -> Self {
-        let restored = from.operator("w", (0, 1), KeyGroupRange { start: 0, end: 16 });
+    /// A snapshot that is complete.
+    fn made(&mut self, form: SnapshotForm) -> (KeyGroupRange, MemorySnapshot) {
+        let (snapshot, mut writer) = MemorySnapshot::new();
+        writer.operator("op");
+        let barrier = Barrier {
+            checkpoint: CheckpointId(1),
+            form,
+            mode: BarrierMode::Aligned,
+            last: false,
+        };
+        self.0.snapshot(Some(barrier), &mut writer).unwrap();
+        while !self.0.go_on_snapshot(&mut writer).unwrap() {
+            std::thread::yield_now();
+        }
+        writer.finish();
+        (self.2, snapshot)
+    }
+
+    fn restored(mut self, from: &RestoreFrom, task: (u32, u32), watermark: i64) -> Self {
+        let restored = from.operator("op", task, self.2);
         self.call(watermark, |op, cx| op.restore(&restored, cx).unwrap());
         self
     }
@@ -213,7 +242,7 @@ fn a_savepoint_of_windows_goes_from_one_backend_to_another() {
                     window.rows(rows);
                     if let (3, Some(next)) = (part, stops.get(at as usize + 1)) {
                         let from = window.snapshot();
-                        window = Window::new(assigner, *next).restored(&from, window.1);
+                        window = Window::new(assigner, *next).restored(&from, (0, 1), window.1);
                     }
                 }
                 window.watermark(at * 1_000, &mut seen);
@@ -225,5 +254,47 @@ fn a_savepoint_of_windows_goes_from_one_backend_to_another() {
         let [a, b] = &backends;
         assert!(run(&[a, &HeapBackend, b, a]) == want);
         assert!(run(&[a, b, &HeapBackend, &HeapBackend]) == want);
+    }
+}
+
+#[test]
+fn windows_on_disk_go_on_from_native_snapshots_in_other_tasks() {
+    for assigner in assigners() {
+        let tmp = tempfile::tempdir().unwrap();
+        let blobs = tmp.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        let (mut want, mut got) = (BTreeMap::new(), BTreeMap::new());
+        let mut heap = Window::new(assigner, &HeapBackend);
+        let mut last: Option<(RestoreFrom, i64)> = None;
+        for (round, count) in (0..).zip([2, 3, 1, 1]) {
+            let backend = tight(&tmp.path().join(round.to_string()));
+            let begun = |task| {
+                let window = Window::of_task(assigner, &backend, (task, count));
+                match &last {
+                    Some((from, watermark)) => window.restored(from, (task, count), *watermark),
+                    None => window,
+                }
+            };
+            let mut tasks: Vec<Window> = (0..count).map(begun).collect();
+            for rows in second(round) {
+                heap.rows(&rows);
+                tasks.iter_mut().for_each(|task| task.rows(&rows));
+            }
+            let watermark = if round == 3 { i64::MAX } else { round * 1_000 };
+            heap.watermark(watermark, &mut want);
+            tasks
+                .iter_mut()
+                .for_each(|task| task.watermark(watermark, &mut got));
+            let made: Vec<_> = tasks
+                .iter_mut()
+                .map(|task| task.made(SnapshotForm::Native))
+                .collect();
+            let from = complete(&blobs, made);
+            let on_disk = |t: &TaskRecord| t.native.iter().any(|n| !n.files.is_empty());
+            assert!(round == 3 || from.metadata.tasks.iter().all(on_disk));
+            last = Some((from, watermark));
+        }
+        assert!(want.len() >= 2 * KEYS as usize);
+        assert!(want == got);
     }
 }
