@@ -5,7 +5,8 @@
 //! accumulator's fields. What can be made again of these is not written.
 //!
 //! At the barrier panes are shared with the snapshot, not copied: whoever changes one that is not written yet gets a
-//! copy of that one. What rows are just being added to is copied at once, without the table in which keys are found.
+//! copy of that one. What rows are just being added to is copied at once, without the table in which keys are found; so
+//! are the keys that slices share.
 //! Measured: 6 million panes in 60 slices are frozen in 6 ms, 2 million keys of one window in 9 ms; writing takes half
 //! a microsecond an entry, in steps between batches.
 
