@@ -271,9 +271,11 @@ fn times_before_values_come_and_go() {
     assert_eq!(wide.0, [&timed[..8], &[0x80, 1]].concat());
 }
 
-/// A past of (place, former names, default).
-fn past(fields: &[(u32, &[&str], Option<&[u8]>)]) -> Past {
-    let field = |(place, names, default): &(u32, &[&str], Option<&[u8]>)| FieldPast {
+/// Place, former names, default.
+type Was<'a> = (u32, &'a [&'a str], Option<&'a [u8]>);
+
+fn past(fields: &[Was<'_>]) -> Past {
+    let field = |(place, names, default): &Was<'_>| FieldPast {
         place: *place,
         names: names.iter().map(|n| (*n).to_owned()).collect(),
         default: default.map(<[u8]>::to_vec),
