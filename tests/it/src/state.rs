@@ -10,9 +10,15 @@ use crate::pelton::{Ended, Place};
 
 /// A count per key over random keys, said at each row, in files.
 fn counts(output: &str, flags: &[&str]) -> Vec<String> {
+    let params = ["job=counter", "events=400000", "keys=150000"];
+    job(&params, output, flags)
+}
+
+/// A job that writes into files.
+fn job(params: &[&str], output: &str, flags: &[&str]) -> Vec<String> {
     let mut args = vec!["run".to_owned(), component("bench-jobs"), "-q".to_owned()];
-    for param in ["job=counter", "events=400000", "keys=150000"] {
-        args.extend(["--param".to_owned(), param.to_owned()]);
+    for param in params {
+        args.extend(["--param".to_owned(), (*param).to_owned()]);
     }
     args.extend(["--param".to_owned(), format!("output={output}")]);
     args.extend(flags.iter().map(|f| (*f).to_owned()));
@@ -61,6 +67,24 @@ fn functions_with_timers_see_the_same_state() {
     for rows in ["1", "8192"] {
         let flags = ["--state", "rocksdb", "--batch-rows", rows];
         assert_eq!(run.done("fraud-alerts", &params, &flags), expected);
+    }
+}
+
+#[test]
+fn timers_that_do_not_fit_in_memory_all_fire() {
+    let place = Place::new();
+    // In batch mode all of them wait for the end of the input.
+    let run = |output: &str, flags: &[&str]| {
+        let params = ["job=kind-timers", "events=600000"];
+        let flags = [&["--mode", "batch"], flags].concat();
+        place.pelton(&job(&params, output, &flags)).ok();
+        lines(&place.work().join(output))
+    };
+    let expected = run("heap", &["-p", "2"]);
+    assert!(expected.len() > 100_000, "{}", expected.len());
+    for tasks in ["1", "2"] {
+        let flags = ["--state", "rocksdb", "--state-memory", "8MiB", "-p", tasks];
+        assert!(run(tasks, &flags) == expected, "{tasks} tasks");
     }
 }
 
