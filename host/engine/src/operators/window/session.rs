@@ -40,6 +40,9 @@ use overflow::Overdue;
 use saved::Writing;
 use spill::Spill;
 
+/// What it takes to bring a key into memory, in rows that are emitted.
+const ROWS_A_KEY: u64 = 16;
+
 /// The operator.
 pub struct SessionOperator {
     frame: Frame,
@@ -206,8 +209,7 @@ impl SessionOperator {
     /// once none is left.
     fn fire_due(&mut self, rows_max: u64, cx: &mut Context<'_>) -> Result<Option<Watermark>> {
         let before = cx.metrics.rows_out.load(Ordering::Relaxed);
-        // Keys that only leave for good are work too.
-        let mut keys = 0;
+        let mut keys: u64 = 0;
         loop {
             let (due, mut first) = std::mem::take(&mut self.due);
             while let Some(rest) = due.get(first..).filter(|rest| !rest.is_empty()) {
@@ -229,7 +231,7 @@ impl SessionOperator {
                 }
                 first += now.len();
             }
-            if keys >= rows_max && self.firing.is_some() {
+            if keys.saturating_mul(ROWS_A_KEY) >= rows_max && self.firing.is_some() {
                 self.count(cx)?;
                 return Ok(None);
             }

@@ -320,7 +320,10 @@ impl Spill {
         let bounds = times(&columns, 3)?.iter().zip(times(&columns, 4)?);
         let bounds: Vec<(i64, i64)> = bounds.map(|(start, end)| (*start, *end)).collect();
         // What was due before had fired.
-        let fired = bounds.iter().zip(due).map(|((_, end), due)| end - 1 < *due);
+        let fired = bounds
+            .iter()
+            .zip(due)
+            .map(|((_, end), due)| end.saturating_sub(1) < *due);
         Ok(Some(Found {
             keys: found.0,
             fired: fired.collect(),

@@ -8,7 +8,7 @@ use super::{After, DUE, Share, Spill, joined, numbers, times};
 use crate::function::Slots;
 
 /// Keys that are due and taken out at once, about.
-const KEYS_AT_ONCE: usize = if cfg!(test) { 4 } else { 8192 };
+const KEYS_AT_ONCE: usize = if cfg!(test) { 4 } else { 4096 };
 /// Entries of a key group that are read first, as it is not known how many are due; then ever twice as many.
 const READ_FIRST: usize = if cfg!(test) { 1 } else { 8 };
 
