@@ -203,10 +203,13 @@ impl Draft {
         };
         in_one_task(&mut graph);
         if let Some(emit) = self.emit {
-            let strategies = graph.operators.iter_mut().filter_map(|op| match &mut op.body {
-                Body::Timestamps(t) if matches!(t.emit, Emit::Regular) => Some(t),
-                _ => None,
-            });
+            let strategies = graph
+                .operators
+                .iter_mut()
+                .filter_map(|op| match &mut op.body {
+                    Body::Timestamps(t) if matches!(t.emit, Emit::Regular) => Some(t),
+                    _ => None,
+                });
             strategies.for_each(|t| t.emit = emit);
         }
         graph.digest = digest(&graph);
