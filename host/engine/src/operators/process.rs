@@ -316,7 +316,8 @@ impl ProcessOperator {
             })?;
             emit_made(rows, columns, parent, cx)?;
         }
-        let timers = self.event.bytes() + self.processing.bytes() + self.far.bytes() + self.due.bytes();
+        let timers =
+            self.event.bytes() + self.processing.bytes() + self.far.bytes() + self.due.bytes();
         stores.check(timers, cx.limits)
     }
 
@@ -332,7 +333,8 @@ impl ProcessOperator {
     /// Between calls: the state makes room, and drops what has expired.
     fn tidy(&mut self, cx: &Context<'_>) -> Result<()> {
         let near = [&mut self.event, &mut self.processing];
-        self.far.spill(near, home(&mut self.stores)?.keyed.as_ref())?;
+        self.far
+            .spill(near, home(&mut self.stores)?.keyed.as_ref())?;
         self.save_timers()?;
         let (stores, timers) = (home(&mut self.stores)?, (&self.event, &self.processing));
         stores.keyed.tidy(&|slot| has_timer(timers, slot))?;
@@ -390,7 +392,8 @@ impl ProcessOperator {
         };
         let keyed = home(&mut self.stores)?.keyed.as_mut();
         keyed.at(time(cx));
-        self.far.fetch(usize::from(processing_time), now, near, keyed)
+        self.far
+            .fetch(usize::from(processing_time), now, near, keyed)
     }
 
     /// Fires event-time timers that the watermark has reached. Returns what is forwarded once none is left.
