@@ -152,6 +152,24 @@ pub struct Prepared {
     pub state: Option<Vec<u8>>,
 }
 
+/// What a writer seals at a barrier.
+pub enum Preparing {
+    /// It is done.
+    Done(Prepared),
+    /// Another thread waits for the outside, and has not come to its end while this says `None`. Not asked again after that.
+    Later(Box<dyn FnMut() -> Option<Result<Prepared>> + Send>),
+}
+
+impl Preparing {
+    /// What is handed over, once it is durable. Never waits.
+    pub fn poll(&mut self) -> Option<Result<Prepared>> {
+        match self {
+            Self::Done(prepared) => Some(Ok(std::mem::take(prepared))),
+            Self::Later(ask) => ask(),
+        }
+    }
+}
+
 /// Writes the rows of one task.
 pub trait SinkWriter: Send {
     /// Takes rows; may keep them for later.
@@ -170,6 +188,12 @@ pub trait SinkWriter: Send {
     /// The barrier: what was written before it is sealed, durably, and handed over.
     fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Prepared> {
         Ok(Prepared::default())
+    }
+
+    /// What a task calls at the barrier: as [`prepare`](Self::prepare), but does not wait for the disk. Rows that are
+    /// written before it is done belong to the next barrier; if that comes before, it is asked for both.
+    fn begin_prepare(&mut self, checkpoint: CheckpointId) -> Result<Preparing> {
+        self.prepare(checkpoint).map(Preparing::Done)
     }
 
     /// Goes on with what earlier writers needed: called once, before the first row.

@@ -14,7 +14,7 @@
 //!
 //! A process that stalls and comes back finds the number that it wants to write taken, by the start of another: it has
 //! been passed, and commits nothing. For that, entries of starts are never removed; those of checkpoints are, once later
-//! ones are there.
+//! ones are there. So a start that finds a number free looks whether there is a greater one: then it does not count.
 //!
 //! A checkpoint has an id from its first barrier on, and its number in the log only when it is complete; many never are.
 //! So ids and numbers are two sequences, both ascending along the log: the id of a checkpoint is above those of all

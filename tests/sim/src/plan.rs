@@ -38,10 +38,10 @@ pub enum Plant {
     ForgetEnded,
     /// A start removes what no entry refers to before its own entry is there.
     CollectEarly,
-    /// A start removes what no entry refers to, of later starts as well.
-    CollectNewer,
     /// A start removes all that is of earlier starts.
     CollectReferred,
+    /// A start whose put succeeds does not look whether its number is the greatest.
+    TrustPut,
 }
 
 impl Plant {
@@ -62,8 +62,8 @@ impl Plant {
         Self::CommitTwice,
         Self::ForgetEnded,
         Self::CollectEarly,
-        Self::CollectNewer,
         Self::CollectReferred,
+        Self::TrustPut,
     ];
 }
 
@@ -104,6 +104,10 @@ pub struct Plan {
     pub moves: u64,
     /// Writes of which a crash leaves a part.
     pub torn: u64,
+    /// Starts that stand still between taking their term and running, of a thousand events.
+    pub stall: u64,
+    /// One event of a process in so many is followed by the start of another one beside it; 0: none.
+    pub double: u64,
     /// A bug.
     pub plant: Option<Plant>,
 }
@@ -155,7 +159,9 @@ impl Plan {
             stop: c.one_of(&[0, 0, 3_000], 0),
             save: c.one_of(&[0, 2_000, 500], 0),
             moves: c.between(0, 2),
-            torn: c.one_of(&[0, 200, 500], 0),
+            torn: c.one_of(&[0, 500, 900], 0),
+            stall: c.one_of(&[0, 50, 200], 0),
+            double: c.one_of(&[0, 3_000, 500], 0),
             plant: None,
         }
     }
@@ -201,6 +207,8 @@ impl Plan {
             save: 0,
             moves: 0,
             torn: 0,
+            stall: 0,
+            double: 0,
             ..self
         }
     }

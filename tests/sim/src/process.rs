@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pelton_control::checkpoint::{
-    Action, Asked, CheckpointSettings, Contents, Coordinator, Ending, Event, Log, StartAction,
+    Action, Asked, CheckpointSettings, Contents, Coordinator, Ending, Event, StartAction,
     StartEvent, Started, Starting, StoreOutcome, Term,
 };
 use pelton_engine::snapshot::RestoreFrom;
@@ -25,6 +25,8 @@ use crate::run::{Out, Run, Setup};
 use crate::saved::Savepoints;
 use crate::world::{self, Shared, Store};
 
+mod plants;
+
 /// So often a request is tried.
 const TRIES: u32 = 4;
 
@@ -37,6 +39,8 @@ enum Wait {
     Start,
     /// The start is compared with what is there.
     StartBack,
+    /// The log was looked at once more.
+    StartLast,
     /// Parts are made visible, one after the other, before the tasks start.
     Recover(VecDeque<What>),
     /// A state file was put.
@@ -194,7 +198,7 @@ impl Process {
     fn tries_again(&self, waiting: &Waiting) -> bool {
         let needed = matches!(
             waiting.then,
-            Wait::Log | Wait::Start | Wait::StartBack | Wait::Recover(_)
+            Wait::Log | Wait::Start | Wait::StartBack | Wait::StartLast | Wait::Recover(_)
         );
         let assumes = self.has(Plant::AssumePut) && matches!(waiting.then, Wait::Entry(..));
         needed || (waiting.tries < TRIES && !assumes)
@@ -206,6 +210,7 @@ impl Process {
             Wait::Log => self.start_event(now, StartEvent::Read(Err(error))),
             Wait::Start => self.start_event(now, StartEvent::Put(Err(error))),
             Wait::StartBack => self.start_event(now, StartEvent::ReadBack(Err(error))),
+            Wait::StartLast => self.start_event(now, StartEvent::Last(Err(error))),
             Wait::Savepoint(request, _) => {
                 let result = Err(error);
                 self.event(now, Event::SavepointStored { request, result });
@@ -255,6 +260,10 @@ impl Process {
             (Wait::Start, Answer::PutNew(put)) => self.start_event(now, StartEvent::Put(Ok(put))),
             (Wait::StartBack, Answer::Bytes(there)) => {
                 self.start_event(now, StartEvent::ReadBack(Ok(there)));
+            }
+            (Wait::StartLast, Answer::Log(entries, _)) => {
+                let last = entries.last().map_or(0, |(number, _)| *number);
+                self.start_event(now, StartEvent::Last(Ok(last)));
             }
             (Wait::Savepoint(request, rest), _) => self.next_of_savepoint(now, request, rest),
             (Wait::Recover(rest), _) => self.next_recovery(now, rest),
@@ -311,6 +320,10 @@ impl Process {
             StartAction::ReadBack { number } => {
                 self.ask(What::Get(log_name(number)), Wait::StartBack);
             }
+            StartAction::Look if self.has(Plant::TrustPut) => {
+                self.start_event(now, StartEvent::Last(Ok(0)));
+            }
+            StartAction::Look => self.ask(What::ReadLog, Wait::StartLast),
             StartAction::Begin(term) => self.taken(now, *term),
             StartAction::Refuse(error) => self.fail(error),
         }
@@ -340,30 +353,7 @@ impl Process {
             todo.extend(self.setup.job.keys.keys().map(forget));
         }
         self.taken = Some(Box::new(term));
-        self.plants_of_start(Plant::CollectNewer);
-        self.plants_of_start(Plant::CollectReferred);
         self.next_recovery(now, todo);
-    }
-
-    fn plants_of_start(&mut self, plant: Plant) {
-        if !self.has(plant) {
-            return;
-        }
-        let world = world::lock(&self.world);
-        let lengths = world.objects.iter();
-        let lengths = lengths.map(|(n, o)| (n.clone(), o.bytes.len() as u64));
-        let entries = match plant {
-            Plant::CollectReferred => Vec::new(),
-            _ => world.entries(),
-        };
-        let log = Log::new(contents(entries, lengths.collect()), &BTreeMap::new());
-        let term = match plant {
-            Plant::CollectReferred => self.term,
-            _ => u64::MAX,
-        };
-        let names = log.map(|log| log.orphans(term)).unwrap_or_default();
-        drop(world);
-        self.next_delete(names.into_iter().map(What::Delete).collect());
     }
 
     /// What a start goes on from: a checkpoint of the folder, or else the savepoint.
@@ -401,6 +391,7 @@ impl Process {
         if restore.as_ref().is_some_and(|from| from.metadata.finished) {
             return self.end(true);
         }
+        self.plants_of_start(Plant::CollectReferred);
         let begun_from = restore.as_ref().map_or(0, |from| from.metadata.id);
         world::lock(&self.world).collected += term.orphans.len() as u64;
         let run = Run::new(&self.setup, term.number, restore, &self.world, &self.chance);
@@ -545,19 +536,6 @@ impl Process {
         }
     }
 
-    fn plants_of_store(&mut self, now: u64, metadata: &Metadata) {
-        if self.has(Plant::CommitEarly) {
-            let committables = metadata.committables().cloned().collect();
-            self.next_commit(now, CheckpointId(0), commits(committables, self.term));
-        }
-        if self.has(Plant::DeleteEarly) {
-            let kept = self.coordinator.iter().flat_map(Coordinator::kept);
-            let names = kept.flat_map(|c| c.metadata.objects().map(|o| o.name.clone()));
-            let todo = names.flatten().map(What::Delete).collect();
-            self.next_delete(todo);
-        }
-    }
-
     fn next_commit(&mut self, now: u64, checkpoint: CheckpointId, mut todo: VecDeque<What>) {
         match todo.pop_front() {
             Some(what) => self.ask(what, Wait::Commit(checkpoint, todo)),
@@ -580,6 +558,12 @@ impl Process {
                 self.event(now, Event::SavepointStored { request, result });
             }
         }
+    }
+
+    /// Whether it has its term, and does not run yet.
+    #[must_use]
+    pub fn recovers(&self) -> bool {
+        self.taken.is_some()
     }
 
     /// Somebody wants a savepoint.

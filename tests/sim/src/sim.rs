@@ -426,7 +426,11 @@ impl Sim {
         } else if self.chance.happens_rarely(self.plan.stop) {
             let run = self.at(index).map_or(0, |p| p.runs);
             self.later(0, Item::Tell(index, run, Box::new(Event::Stop)));
-        } else if self.zombies_left > 0 && self.chance.happens_rarely(self.plan.pause) {
+        } else if self.zombies_left > 0 && self.chance.happens_rarely(self.plan.double) {
+            self.zombies_left -= 1;
+            self.report.zombies += 1;
+            self.later(0, Item::Launch);
+        } else if self.zombies_left > 0 && self.stands_still(index) {
             self.zombies_left -= 1;
             self.report.zombies += 1;
             let until = self.now + self.chance.between(10_000_000, 2_000_000_000);
@@ -435,6 +439,12 @@ impl Sim {
             }
             self.succeed();
         }
+    }
+
+    fn stands_still(&mut self, index: usize) -> bool {
+        let recovers = self.at(index).is_some_and(|p| p.recovers());
+        recovers && self.chance.happens(self.plan.stall)
+            || self.chance.happens_rarely(self.plan.pause)
     }
 
     /// The process is gone, with all that it had in memory; where the power failed, so are all others of the machine.
@@ -585,9 +595,9 @@ impl Sim {
     }
 }
 
-/// A write of which a part is carried out.
+/// A write of which a part is carried out; a conditional one is carried out whole, or not at all.
 fn tear(world: &mut World, what: &What) {
-    let (What::Put(name, bytes) | What::PutNew(name, bytes)) = what else {
+    let What::Put(name, bytes) = what else {
         return;
     };
     if !world.objects.contains_key(name) {

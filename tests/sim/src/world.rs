@@ -125,7 +125,12 @@ impl World {
     /// The power fails: of what is not synced, `stays` says what there is, and `torn`, whether that is a part only.
     pub fn power_failure(&mut self, stays: impl Fn() -> bool, torn: impl Fn() -> bool) {
         self.objects.retain(|_, object| object.synced || stays());
-        for object in self.objects.values_mut().filter(|o| !o.synced) {
+        // Entries are put whole, or not at all: that is what a conditional write is.
+        let objects = self
+            .objects
+            .iter_mut()
+            .filter(|(n, _)| !n.starts_with("log/"));
+        for (_, object) in objects.filter(|(_, o)| !o.synced) {
             if torn() {
                 object.bytes = half(&object.bytes);
                 self.torn += 1;

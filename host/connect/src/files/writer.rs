@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pelton_engine::connector::{Prepared, SinkWriter};
+use pelton_engine::connector::{Prepared, Preparing, SinkWriter};
 use pelton_model::batch::Batch;
 use pelton_model::id::CheckpointId;
 use pelton_model::{Error, ErrorCode, Result};
@@ -83,13 +82,29 @@ impl SinkWriter for Writer {
         if self.plan.single {
             return self.prepare_single(checkpoint);
         }
-        while let Some(partition) = self.parts.keys().next().cloned() {
-            self.roll(&partition)?;
+        self.sealing(checkpoint).run()
+    }
+
+    fn begin_prepare(&mut self, checkpoint: CheckpointId) -> Result<Preparing> {
+        // Of a single file the rest is written behind what is synced.
+        if self.plan.start.is_none() || self.plan.single {
+            return self.prepare(checkpoint).map(Preparing::Done);
         }
-        Ok(Prepared {
-            committables: self.hand_over(checkpoint)?,
-            state: None,
-        })
+        let sealing = self.sealing(checkpoint);
+        if sealing.is_empty() {
+            return Ok(Preparing::Done(Prepared::default()));
+        }
+        let thread = std::thread::Builder::new().name("seal".into());
+        let thread = thread.spawn(move || sealing.run()).map_err(|e| {
+            let message = format!("a thread that syncs output cannot be started: {e}");
+            Error::new(ErrorCode::Io, message)
+        })?;
+        let mut thread = Some(thread);
+        Ok(Preparing::Later(Box::new(move || {
+            let ended = thread.take_if(|thread| thread.is_finished())?;
+            let lost = |_| Err(Error::bug("a thread that syncs output has died"));
+            Some(ended.join().unwrap_or_else(lost))
+        })))
     }
 
     fn restore(&mut self, states: &[Vec<u8>]) -> Result<()> {
@@ -208,33 +223,23 @@ impl Writer {
         self.plan.show(vec![hidden])
     }
 
-    /// Leaves closed files to the checkpoint.
-    fn hand_over(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>> {
-        let root = self.plan.folder().to_owned();
-        // The names of the hidden files must survive a crash of the machine, too.
-        let paths: Vec<PathBuf> = self
-            .closed
-            .iter()
-            .map(|(_, _, hidden)| hidden.path().to_owned())
-            .collect();
-        if !paths.is_empty() {
-            sync_folders(&root, paths.iter().map(PathBuf::as_path))?;
+    /// All files so far, for the checkpoint.
+    fn sealing(&mut self, checkpoint: CheckpointId) -> Sealing {
+        Sealing {
+            plan: Arc::clone(&self.plan),
+            task: self.task,
+            checkpoint,
+            parts: std::mem::take(&mut self.parts),
+            closed: std::mem::take(&mut self.closed),
         }
-        let mut committables = Vec::with_capacity(paths.len());
-        for (partition, number, hidden) in self.closed.drain(..) {
-            let path = hidden.path();
-            let below = path.strip_prefix(&root).unwrap_or(path);
-            let file = Committable {
-                hidden: below.to_string_lossy().into_owned(),
-                name: self
-                    .plan
-                    .committed_name(&partition, (self.task, number), checkpoint.0),
-                length: fs::metadata(path).map_err(|e| unwritable(path, &e))?.len(),
-            };
-            committables.push(file.write()?);
-            hidden.hand_over();
-        }
-        Ok(committables)
+    }
+
+    /// Leaves a single file that is complete to the checkpoint.
+    fn sealed(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>> {
+        let part = self.parts.remove("");
+        let sealed = self.sealing(checkpoint).run()?;
+        self.parts.extend(part.map(|part| (String::new(), part)));
+        Ok(sealed.committables)
     }
 
     /// The single file: only its end makes it visible.
@@ -256,8 +261,57 @@ impl Writer {
             (None, None) => None,
         };
         Ok(Prepared {
-            committables: self.hand_over(checkpoint)?,
+            committables: self.sealed(checkpoint)?,
             state: state.map(|(complete, length)| single_state(complete, length)),
+        })
+    }
+}
+
+/// Files that are closed, synced and left to a checkpoint; may wait for the disk.
+struct Sealing {
+    plan: Arc<Plan>,
+    task: u32,
+    checkpoint: CheckpointId,
+    /// Files in work, by partition.
+    parts: BTreeMap<String, Part>,
+    /// Complete files.
+    closed: Vec<(String, u32, Hidden)>,
+}
+
+impl Sealing {
+    fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.closed.is_empty()
+    }
+
+    fn run(mut self) -> Result<Prepared> {
+        for (partition, part) in std::mem::take(&mut self.parts) {
+            let number = part.number;
+            self.closed.push((partition, number, part.close()?));
+        }
+        let root = self.plan.folder().to_owned();
+        // The names of the hidden files must survive a crash of the machine, too.
+        let paths = self.closed.iter().map(|(_, _, hidden)| hidden.path());
+        if !self.closed.is_empty() {
+            sync_folders(&root, paths)?;
+        }
+        let mut committables = Vec::with_capacity(self.closed.len());
+        for (partition, number, hidden) in self.closed {
+            let path = hidden.path();
+            let below = path.strip_prefix(&root).unwrap_or(path);
+            let name = (self.task, number);
+            let file = Committable {
+                hidden: below.to_string_lossy().into_owned(),
+                name: self
+                    .plan
+                    .committed_name(&partition, name, self.checkpoint.0),
+                length: fs::metadata(path).map_err(|e| unwritable(path, &e))?.len(),
+            };
+            committables.push(file.write()?);
+            hidden.hand_over();
+        }
+        Ok(Prepared {
+            committables,
+            state: None,
         })
     }
 }

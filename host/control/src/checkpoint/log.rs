@@ -11,8 +11,10 @@
 //!    `t` becomes visible by an entry of the process of term `t`, or by a later one that had it from an earlier entry.
 //! 2. A process writes its entries under the numbers that follow its term, without a gap, each create-only. The number that
 //!    it wants next is therefore taken, or is the least that is free.
-//! 3. The log was read, and the least free number then was put as our start. That put succeeded, so that no entry came in
-//!    between: all entries below it have been seen, and nothing that they refer to counts as nobody's.
+//! 3. The log was read, and the number after the greatest was put as our start. That put succeeded, and the log was looked
+//!    at once more: no number was greater. The greatest entry is never removed before there is a greater one, so that no
+//!    entry came in between, not even one that is gone again: all entries below ours have been seen, and nothing that they
+//!    refer to counts as nobody's.
 //! 4. The number that a process of a lower term wants next is hence that of our start, or of one before it, and starts are
 //!    never removed: its put fails, and it is fenced.
 //!

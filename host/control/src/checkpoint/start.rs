@@ -2,8 +2,11 @@
 //!
 //! A start reads the folder, chooses the last checkpoint that is whole, and puts its own entry under the next number,
 //! create-only. Where that is taken, it reads back what stands there: its own bytes, if the reply to an earlier try was
-//! lost; those of another start that was faster, and it reads the folder again. From then on it alone writes the numbers
-//! that follow. It finds out that it was passed when the next number is taken.
+//! lost; those of another start that was faster, and it reads the folder again. Entries of checkpoints are removed some day,
+//! so that a start which stands still between reading and putting may find a number free that was taken meanwhile: it looks
+//! once more whether its entry is the greatest, which no entry ceases to be before there is a greater, and begins again
+//! where it is not. From then on it alone writes the numbers that follow. It finds out that it was passed when the next
+//! number is taken.
 
 use std::collections::BTreeMap;
 
@@ -73,6 +76,8 @@ pub enum StartEvent {
     Put(Result<PutNew>),
     /// What stands under the number.
     ReadBack(Result<Vec<u8>>),
+    /// The greatest number in the log.
+    Last(Result<u64>),
 }
 
 /// What a start wants done next; its outcome is the next event.
@@ -92,6 +97,8 @@ pub enum StartAction {
         /// The number.
         number: u64,
     },
+    /// Looks for the greatest number in the log. Ends in [`StartEvent::Last`].
+    Look,
     /// The term is taken. Nothing follows.
     Begin(Box<Term>),
     /// There is no start. `WrongJob` for a folder of another job, or of other parameters of the sources (unless it begins
@@ -127,7 +134,7 @@ impl Starting {
         let next = match event {
             StartEvent::Read(read) => read.and_then(|contents| self.read(contents, fits)),
             StartEvent::Put(put) => put.and_then(|put| match put {
-                PutNew::Created => self.begin(),
+                PutNew::Created => Ok(StartAction::Look),
                 PutNew::Exists => Ok(StartAction::ReadBack {
                     number: self.put.as_ref().map_or(0, |(term, _)| term.number),
                 }),
@@ -135,13 +142,14 @@ impl Starting {
             StartEvent::ReadBack(there) => match there {
                 // Entries have the attempt in them: equal bytes are our own.
                 Ok(there) if self.put.as_ref().is_some_and(|(_, ours)| there == *ours) => {
-                    self.begin()
+                    Ok(StartAction::Look)
                 }
                 Ok(_) => Ok(StartAction::Read),
                 // Its owner has removed it, and is not this start.
                 Err(e) if e.code() == ErrorCode::NotFound => Ok(StartAction::Read),
                 Err(e) => Err(e),
             },
+            StartEvent::Last(last) => last.and_then(|last| self.begin(last)),
         };
         next.unwrap_or_else(StartAction::Refuse)
     }
@@ -179,12 +187,15 @@ impl Starting {
         Ok(StartAction::Put { number, bytes })
     }
 
-    fn begin(&mut self) -> Result<StartAction> {
+    fn begin(&mut self, last: u64) -> Result<StartAction> {
         let (term, _) = self
             .put
             .take()
             .ok_or_else(|| Error::bug("a start without an entry"))?;
-        Ok(StartAction::Begin(term))
+        Ok(match last > term.number {
+            true => StartAction::Read,
+            false => StartAction::Begin(term),
+        })
     }
 }
 

@@ -1,16 +1,19 @@
 //! The end of a stream: rows go to a connector's writer, projected to the record type that it was opened with.
 //!
-//! At a barrier the writer seals what it has; what is to be committed goes with the snapshot, and goes again with those
-//! that follow until a checkpoint that has it is complete: the barriers of checkpoints that fail leave nothing behind.
+//! At a barrier the writer seals what it has, beside the task where that waits for the disk; what is to be committed goes
+//! with the snapshot, and goes again with those that follow until a checkpoint that has it is complete: the barriers of
+//! checkpoints that fail leave nothing behind.
 
-use pelton_model::Result;
+use std::collections::VecDeque;
+
 use pelton_model::barrier::Barrier;
 use pelton_model::batch::Batch;
 use pelton_model::id::CheckpointId;
 use pelton_model::schema::{Projection, Schema};
 use pelton_model::snapshot::{Entry, NO_GROUP, SectionKind};
+use pelton_model::{Error, Result};
 
-use crate::connector::SinkWriter;
+use crate::connector::{Preparing, SinkWriter};
 use crate::operator::{Context, Operator};
 use crate::snapshot::{Restored, SnapshotWriter, section};
 
@@ -20,6 +23,12 @@ pub struct SinkOperator {
     projection: Projection,
     /// What was prepared, and is in no complete checkpoint yet.
     waiting: Vec<(CheckpointId, Vec<u8>)>,
+    /// What is being sealed, barrier by barrier.
+    preparing: VecDeque<(CheckpointId, Preparing)>,
+    /// What a later writer needs, as of the last barrier that is sealed.
+    state: Option<Vec<u8>>,
+    /// Rows before a barrier could not be sealed: no later snapshot would have them.
+    failed: Option<Error>,
     /// The greatest checkpoint whose barrier has come.
     last: CheckpointId,
 }
@@ -31,8 +40,18 @@ impl SinkOperator {
             writer,
             projection: Projection::new(input, record)?,
             waiting: Vec::new(),
+            preparing: VecDeque::new(),
+            state: None,
+            failed: None,
             last: CheckpointId(0),
         })
+    }
+}
+
+impl SinkOperator {
+    /// Errors: what has failed beside the task.
+    fn check(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -43,6 +62,7 @@ impl Operator for SinkOperator {
     }
 
     fn wake(&mut self, _cx: &mut Context<'_>) -> Result<()> {
+        self.check()?;
         self.writer.flush()
     }
 
@@ -54,26 +74,41 @@ impl Operator for SinkOperator {
         self.writer.finish()
     }
 
-    fn snapshot(&mut self, barrier: Option<Barrier>, into: &mut SnapshotWriter) -> Result<()> {
+    fn snapshot(&mut self, barrier: Option<Barrier>, _into: &mut SnapshotWriter) -> Result<()> {
+        self.check()?;
         // What follows the last barrier belongs to the checkpoint after it, whichever that will be.
         let this = barrier.map_or(CheckpointId(self.last.0 + 1), |b| b.checkpoint);
         self.last = this;
-        let prepared = self.writer.prepare(this)?;
-        let new = prepared.committables.into_iter();
-        self.waiting.extend(new.map(|payload| (this, payload)));
+        self.preparing
+            .push_back((this, self.writer.begin_prepare(this)?));
+        Ok(())
+    }
+
+    fn go_on_snapshot(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        while let Some((checkpoint, preparing)) = self.preparing.front_mut() {
+            let Some(prepared) = preparing.poll() else {
+                return Ok(false);
+            };
+            let prepared = prepared.inspect_err(|e| self.failed = Some(e.clone()))?;
+            let new = prepared.committables.into_iter();
+            self.waiting
+                .extend(new.map(|payload| (*checkpoint, payload)));
+            self.state = prepared.state;
+            self.preparing.pop_front();
+        }
         for (checkpoint, payload) in &self.waiting {
             into.committable(*checkpoint, payload.clone());
         }
-        if let Some(state) = prepared.state {
+        if let Some(state) = &self.state {
             let number = into.section(section(SectionKind::Writer, "writer"));
             let entry = Entry {
                 key: &[],
                 sub: &[],
-                value: &state,
+                value: state,
             };
             into.put(number, NO_GROUP, entry);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<()> {

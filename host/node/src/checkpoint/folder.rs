@@ -55,6 +55,7 @@ impl Folder {
                 StartAction::ReadBack { number } => {
                     StartEvent::ReadBack(self.blobs.get(&log_name(number)))
                 }
+                StartAction::Look => StartEvent::Last(self.last()),
                 StartAction::Begin(term) => return Ok(*term),
                 StartAction::Refuse(error) => return Err(error),
             };
@@ -96,6 +97,13 @@ impl Folder {
     /// Reads the whole log.
     pub fn read(&self) -> Result<Log> {
         Log::new(self.contents()?, &self.aside)
+    }
+
+    /// The greatest number of the log.
+    fn last(&self) -> Result<u64> {
+        let entries = self.blobs.list("log")?;
+        let numbers = entries.iter().filter_map(|info| log_number(&info.name));
+        Ok(numbers.max().unwrap_or_default())
     }
 
     fn contents(&self) -> Result<Contents> {

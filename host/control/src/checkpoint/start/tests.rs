@@ -67,11 +67,25 @@ fn the_next_number_is_taken_and_read_back_where_something_stands_there() {
     assert_eq!((number, &ours_then), (2, &ours));
     // The reply to a put was lost, and it was tried again.
     one.step(StartEvent::Put(Ok(PutNew::Exists)), &any);
-    assert_eq!(begun(one.step(StartEvent::ReadBack(Ok(ours)), &any)), 2);
-    assert_eq!(
-        begun(two.step(StartEvent::Put(Ok(PutNew::Created)), &any)),
-        1
-    );
+    let look = one.step(StartEvent::ReadBack(Ok(ours)), &any);
+    assert!(matches!(look, StartAction::Look));
+    assert_eq!(begun(one.step(StartEvent::Last(Ok(2)), &any)), 2);
+}
+
+/// It stood still between reading and putting; the checkpoint that had the number is retired by now.
+#[test]
+fn a_number_that_was_taken_and_is_free_again_makes_no_term() {
+    let (mut start, _) = Starting::new(asked("one"), BTreeMap::new());
+    let (number, ours) = put(start.step(contents(&[]), &any));
+    assert_eq!(number, 1);
+    let look = start.step(StartEvent::Put(Ok(PutNew::Created)), &any);
+    assert!(matches!(look, StartAction::Look));
+    let again = start.step(StartEvent::Last(Ok(4)), &any);
+    assert!(matches!(again, StartAction::Read));
+    let (number, _) = put(start.step(contents(&[(1, &ours), (4, &ours)]), &any));
+    assert_eq!(number, 5);
+    start.step(StartEvent::Put(Ok(PutNew::Created)), &any);
+    assert_eq!(begun(start.step(StartEvent::Last(Ok(5)), &any)), 5);
 }
 
 #[test]
@@ -101,7 +115,7 @@ fn what_the_store_or_the_job_refuses_ends_the_start() {
     );
     // What nobody asked for is a bug, not a start.
     let (mut start, _) = Starting::new(asked("one"), BTreeMap::new());
-    let early = start.step(StartEvent::Put(Ok(PutNew::Created)), &any);
+    let early = start.step(StartEvent::Last(Ok(0)), &any);
     assert_eq!(refused(early), ErrorCode::Bug);
 }
 

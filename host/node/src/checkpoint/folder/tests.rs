@@ -1,4 +1,5 @@
 use super::*;
+use pelton_model::checkpoint::JobRecord;
 use pelton_model::checkpoint::{StoredFile, TaskRecord};
 
 fn folder() -> Folder {
