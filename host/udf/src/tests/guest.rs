@@ -22,7 +22,7 @@ const EXPORTS: [(&str, &str); 9] = [
     ("function@0.1.0#process", "i32"),
     (
         "function@0.1.0#on-timers",
-        "i32 i64 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32",
+        "i32 i64 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32",
     ),
     ("function@0.1.0#accumulate", "i32"),
     (
