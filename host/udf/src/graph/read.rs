@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pelton_model::graph::{
     Body, Combine, Connector, Edge, Emit, FieldPast, JobGraph, Operator, Output, Partition, Past,
-    Process, ProcessInput, Select, StateKind, StateSpec, Times, Timestamps, Transform, Ttl, Watermarks,
-    WindowFunction, WindowSpec, WindowValue,
+    Process, ProcessInput, Select, StateKind, StateSpec, Times, Timestamps, Transform, Ttl,
+    Watermarks, WindowFunction, WindowSpec, WindowValue,
 };
 use pelton_model::id::{FunctionId, OperatorId};
 use pelton_model::limits::OPERATORS_MAX;
