@@ -133,11 +133,11 @@ impl Starting {
     ) -> StartAction {
         let next = match event {
             StartEvent::Read(read) => read.and_then(|contents| self.read(contents, fits)),
-            StartEvent::Put(put) => put.and_then(|put| match put {
-                PutNew::Created => Ok(StartAction::Look),
-                PutNew::Exists => Ok(StartAction::ReadBack {
+            StartEvent::Put(put) => put.map(|put| match put {
+                PutNew::Created => StartAction::Look,
+                PutNew::Exists => StartAction::ReadBack {
                     number: self.put.as_ref().map_or(0, |(term, _)| term.number),
-                }),
+                },
             }),
             StartEvent::ReadBack(there) => match there {
                 // Entries have the attempt in them: equal bytes are our own.
