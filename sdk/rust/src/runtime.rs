@@ -154,9 +154,7 @@ impl Instance {
     /// Runs a segment of stateless functions over a batch.
     pub fn transform(&self, segment: u32, _at: Moment, rows: Batch) -> Result<Reply, Failure> {
         finish(match self.segment(segment) {
-            Ok(Prepared::Steps(steps)) => {
-                steps.run(segment, &self.functions, rows, self.budget)
-            }
+            Ok(Prepared::Steps(steps)) => steps.run(segment, &self.functions, rows, self.budget),
             Ok(Prepared::One(..)) => Err(Error::new("the segment's function has state")),
             Err(e) => Err(e),
         })

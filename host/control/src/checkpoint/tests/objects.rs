@@ -89,7 +89,11 @@ fn shared_files_of_one_that_was_given_up_go_at_once_and_no_later_one_has_them() 
     // The next one stores `y` again, under another name: the deletion cannot reach it, whenever it is carried out.
     m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
     m.step(2_000, acked(1, 3), &[]);
-    m.step(2_000, ack(0, 3, record("b", &["3/y"], &[])), &["store 2: 3"]);
+    m.step(
+        2_000,
+        ack(0, 3, record("b", &["3/y"], &[])),
+        &["store 2: 3"],
+    );
     m.step(2_000, created(3), &["completed 3"]);
     let known = m.0.known_file("y").unwrap();
     assert_eq!(known.name.as_deref(), Some("shared/1/3/y"));
@@ -103,7 +107,11 @@ fn a_part_that_refers_to_what_was_given_up_meanwhile_is_none() {
     };
     let mut m = Machine::new(settings, start(1));
     m.step(1_000, Event::Tick, &["trigger 2 at 0"]);
-    m.step(1_000, ack(0, 2, record("a", &["2/x"], &[])), &["store 2: 2"]);
+    m.step(
+        1_000,
+        ack(0, 2, record("a", &["2/x"], &[])),
+        &["store 2: 2"],
+    );
     m.step(1_000, created(2), &["completed 2"]);
     m.step(2_000, Event::Tick, &["trigger 3 at 0"]);
     m.step(3_000, Event::Tick, &["trigger 4 at 0"]);
