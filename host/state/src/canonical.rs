@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, SyncSender};
 
 use pelton_engine::state::Expiry;
 use pelton_model::snapshot::{Entry, NO_GROUP};
-use pelton_model::{Error, Result};
+use pelton_model::{Error, ErrorCode, Result};
 
 use crate::layout::{Shape, group_of, split_entry, unstamp};
 use crate::store::{Db, Store, family_name, once};
@@ -27,6 +27,28 @@ pub(crate) struct Section {
     pub(crate) expiry: Option<Expiry>,
 }
 
+impl Section {
+    /// Adds what the store has under a key, or would have, unless it was over at the barrier. A value has parts that stand
+    /// one after the other; its stamp is in the first. Errors: `Corrupt` where it is too short.
+    pub(crate) fn put(&self, key: &[u8], value: [&[u8]; 2], chunk: &mut Chunk) -> Result<()> {
+        let damaged = || Error::new(ErrorCode::Corrupt, "an entry is too short");
+        let [start, rest] = value;
+        if let Some(expiry) = &self.expiry {
+            let (stamp, _) = unstamp(true, start).ok_or_else(damaged)?;
+            if expiry.is_over(stamp) {
+                return Ok(());
+            }
+        }
+        let group = match self.keyed {
+            true => group_of(key),
+            false => NO_GROUP,
+        };
+        let (key, sub) = split_entry(self.shape, key).ok_or_else(damaged)?;
+        chunk.push(self.number, group, [key, sub, start, rest]);
+        Ok(())
+    }
+}
+
 /// Some entries.
 #[derive(Default)]
 pub(crate) struct Chunk {
@@ -36,12 +58,36 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    fn push(&mut self, section: u32, group: u32, parts: [&[u8]; 3]) {
-        let ends = parts.map(|part| {
+    /// A value has parts that stand one after the other.
+    fn push(&mut self, section: u32, group: u32, [key, sub, start, rest]: [&[u8]; 4]) {
+        let mut put = |part: &[u8]| {
             self.bytes.extend_from_slice(part);
             self.bytes.len()
-        });
+        };
+        let ends = [put(key), put(sub), {
+            put(start);
+            put(rest)
+        }];
         self.entries.push((section, group, ends));
+    }
+
+    /// Bytes of keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes all entries away; its memory stays, unless that is much.
+    pub(crate) fn clear(&mut self) {
+        if self.bytes.capacity() > 4 * CHUNK_BYTES {
+            *self = Self::default();
+        }
+        self.bytes.clear();
+        self.entries.clear();
     }
 
     /// Hands each entry on: section, key group, entry.
@@ -96,7 +142,7 @@ fn read_one(
         while chunk.bytes.len() < CHUNK_BYTES
             && let Some((key, value)) = scan.item()
         {
-            put(section, key, value, &mut chunk)?;
+            section.put(key, [value, &[]], &mut chunk)?;
             scan.next();
         }
         scan.status().map_err(|e| store.refused(&e))?;
@@ -108,21 +154,4 @@ fn read_one(
             _ => return Ok(()),
         }
     }
-}
-
-fn put(section: &Section, key: &[u8], value: &[u8], chunk: &mut Chunk) -> Result<()> {
-    let damaged = || Error::new(pelton_model::ErrorCode::Corrupt, "an entry is too short");
-    if let Some(expiry) = &section.expiry {
-        let (stamp, _) = unstamp(true, value).ok_or_else(damaged)?;
-        if expiry.is_over(stamp) {
-            return Ok(());
-        }
-    }
-    let group = match section.keyed {
-        true => group_of(key),
-        false => NO_GROUP,
-    };
-    let (key, sub) = split_entry(section.shape, key).ok_or_else(damaged)?;
-    chunk.push(section.number, group, [key, sub, value]);
-    Ok(())
 }

@@ -77,7 +77,7 @@ pub(crate) struct DeltaOut {
     delta: Delta,
     /// By state.
     blocks: Vec<Block>,
-    bytes: u64,
+    bytes: usize,
     pieces: Sender<Piece>,
     held: Arc<AtomicUsize>,
     written: Receiver<Result<()>>,
@@ -139,7 +139,7 @@ impl DeltaOut {
             }
         }
         let length = value.map_or(0, |[start, rest]| start.len() + rest.len());
-        self.bytes += (key.len() + length) as u64;
+        self.bytes += key.len() + length;
         block.entries += 1;
         self.delta.entries += 1;
         if bytes.len() >= BLOCK_BYTES {
@@ -164,7 +164,7 @@ impl DeltaOut {
     }
 
     /// Bytes of keys and values that were put so far.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 

@@ -33,8 +33,8 @@
 //! In the native form, `rocksdb-1`, a snapshot is the database's own files: tables that never change, and the list of
 //! them. A table is called after the database that made it, so that it is uploaded once, whoever has it later. As long as
 //! nothing but caches has changed since, snapshots are these same files with a chain of deltas, copied from the caches
-//! alone: that is `rocksdb-2`. In the canonical form a snapshot is read from the database at such a cut. What is linked,
-//! and when, is in `store`; what a task does at a barrier is in `rocks::snapshot` and `rocks::chain`.
+//! alone: that is `rocksdb-2`. In the canonical form a snapshot is read from the database at such a cut, or copied from the
+//! caches where the database never had anything. What is linked, and when, is in `store`; what a task does at a barrier is in `rocks::snapshot` and `rocks::chain`.
 
 mod backend;
 mod canonical;

@@ -9,6 +9,7 @@ use pelton_model::schema::Field;
 use pelton_model::{Error, ErrorCode, Result};
 use rocksdb::WriteBatch;
 
+use crate::canonical::{Chunk, Section};
 use crate::delta::DeltaOut;
 use crate::layout::unstamp;
 use crate::store::{Family, Store};
@@ -61,6 +62,14 @@ impl StoreKeys {
             (*slot, key.unwrap_or_default())
         })
     }
+}
+
+/// What frozen values are copied into.
+pub(crate) enum Copies<'o> {
+    /// A delta, in which the state has this number.
+    Delta(usize, &'o mut DeltaOut),
+    /// The canonical form.
+    Canonical(&'o Section, &'o mut Chunk),
 }
 
 /// Values of one state.
@@ -149,18 +158,23 @@ impl Values {
         }
     }
 
-    /// There is no delta any more that waits.
+    /// The barrier of a snapshot that has all, while the store has nothing: deltas go on as if there were none.
+    pub(crate) fn freeze_all(&mut self) {
+        for flags in &mut self.flags {
+            *flags |= (*flags & DIRTY) << 1;
+        }
+    }
+
+    /// Nothing waits for being copied any more.
     pub(crate) fn thaw_changed(&mut self) {
         self.flags.iter_mut().for_each(|flags| *flags &= !FROZEN);
     }
 
-    /// Copies those of the slots that a delta waits for into it, as the state with this number. Those whose values are
-    /// gone are added to `gone`.
+    /// Copies those of the slots that are frozen. Those whose values are gone are added to `gone`.
     pub(crate) fn copy(
         &mut self,
-        number: usize,
         keys: &StoreKeys,
-        out: &mut DeltaOut,
+        mut to: Copies<'_>,
         gone: &mut Vec<u32>,
     ) -> Result<()> {
         let waits = keys.iter().map(|(slot, _)| slot);
@@ -174,20 +188,29 @@ impl Values {
             if flags & FROZEN == 0 {
                 continue;
             }
-            let mut now = flags & !(FROZEN | CHAINED);
-            if self.cached.has(slot) {
-                let stamp = self.stamp(slot).to_be_bytes();
-                let stamp = if stamped { stamp.as_slice() } else { &[] };
-                out.put(number, key, Some([stamp, values.row(next)]));
-                next += 1;
-                now |= CHAINED;
-            } else {
-                if self.stored || flags & CHAINED != 0 {
-                    out.put(number, key, None);
+            let stamp = self.stamp(slot).to_be_bytes();
+            let stamp = if stamped { stamp.as_slice() } else { &[] };
+            let value = self.cached.has(slot).then(|| [stamp, values.row(next)]);
+            next += usize::from(value.is_some());
+            if value.is_none() && !self.stored {
+                gone.push(slot);
+            }
+            let mut now = flags & !FROZEN;
+            match (&mut to, value) {
+                (Copies::Delta(number, out), Some(_)) => {
+                    out.put(*number, key, value);
+                    now |= CHAINED;
                 }
-                if !self.stored {
-                    gone.push(slot);
+                (Copies::Delta(number, out), None) => {
+                    if self.stored || flags & CHAINED != 0 {
+                        out.put(*number, key, None);
+                    }
+                    now &= !CHAINED;
                 }
+                (Copies::Canonical(section, chunk), Some(value)) => {
+                    section.put(key, value, chunk)?;
+                }
+                (Copies::Canonical(..), None) => {}
             }
             if let Some(flags) = self.flags.get_mut(slot as usize) {
                 *flags = now;

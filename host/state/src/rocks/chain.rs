@@ -1,10 +1,12 @@
 //! Snapshots without the store: as long as nothing has left the caches since a cut, a snapshot is the files of that cut
-//! and what has changed since, copied from the caches into deltas.
+//! and what has changed since, copied from the caches into deltas. While nothing was ever in the store, one of the
+//! canonical form is copied from the caches, too.
 //!
 //! A delta has what has changed since the one before it, or all that has changed since the cut, when it replaces those
-//! before it: that comes when it is hardly more, or they would be twice as much. What is in a delta stays dirty, for the store has not got it. As
-//! soon as anything reaches the store, by an eviction, a canonical snapshot or a restore, the chain has ended, and a cut
-//! begins the next. While nothing was ever in the store, the files of the cut are none.
+//! before it: that comes when it is hardly more, or they would be twice as much. What is in a delta stays dirty, for the
+//! store has not got it. As soon as anything reaches the store, by an eviction, a canonical snapshot that is read from it
+//! or a restore, the chain has ended, and a cut begins the next. While nothing was ever in the store, the files of the cut
+//! are none. A canonical snapshot from the caches is no part of the chain, which goes on as if there were none.
 //!
 //! At the barrier, what is to be copied is *frozen*, and then copied some thousand slots at a time while processing goes
 //! on, each slot at the latest when it is about to change. After a snapshot that was given up, the next delta replaces
@@ -20,9 +22,11 @@ use pelton_model::Result;
 
 use super::snapshot::{Phase, Snapshot};
 use super::{RocksState, State, put_keys};
+use crate::canonical::{Chunk, Section};
 use crate::delta::{Delta, DeltaOut};
 use crate::fault::lost;
 use crate::native::{self, Linked};
+use crate::values::Copies;
 
 /// Slots that one step looks at. Tests see many steps.
 const COPIED: u32 = if cfg!(test) { 16 } else { 16 << 10 };
@@ -43,14 +47,57 @@ pub(super) struct Chain {
     anew: bool,
 }
 
-/// A delta that is being made.
+/// What is being copied from the caches.
 pub(super) struct Copying {
-    /// The chain that it becomes a part of.
-    chain: Chain,
-    out: DeltaOut,
+    to: To,
     /// Where copying goes on, and where it ends.
     next: u32,
     end: u32,
+}
+
+/// Where it goes.
+enum To {
+    /// A delta, and the chain that it becomes a part of.
+    Delta { chain: Chain, out: DeltaOut },
+    /// The canonical form, by state, and what waits for the task's output.
+    Canonical { sections: Vec<Section>, held: Chunk },
+}
+
+impl To {
+    /// Hands on what waits, if there is room for it; whether nothing waits.
+    fn hand(&mut self, into: &mut SnapshotWriter) -> bool {
+        let Self::Canonical { held, .. } = self else {
+            return true;
+        };
+        if !held.is_empty() && into.has_room() {
+            held.each(|section, group, entry| into.put(section, group, entry));
+            held.clear();
+        }
+        held.is_empty()
+    }
+
+    /// Whether there is room for what can wait. Errors: those of the disk.
+    fn has_room(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
+        match self {
+            Self::Delta { out, .. } => out.has_room(),
+            Self::Canonical { .. } => Ok(self.hand(into)),
+        }
+    }
+}
+
+impl Copying {
+    /// Bytes of keys and values that were copied, as far as they wait where they go to the task's output.
+    fn bytes(&self) -> usize {
+        match &self.to {
+            To::Delta { out, .. } => out.bytes(),
+            To::Canonical { held, .. } => held.bytes(),
+        }
+    }
+
+    /// Whether it is a part of the chain.
+    pub(super) fn is_delta(&self) -> bool {
+        matches!(self.to, To::Delta { .. })
+    }
 }
 
 /// A delta that is being written.
@@ -76,6 +123,11 @@ impl Chain {
             || self.deltas.len() >= DELTAS_MAX
             || held + fresh > 2 * dirty
             || fresh + fresh / 4 >= dirty
+    }
+
+    /// Whether it begins with an empty store.
+    pub(super) fn is_whole(&self) -> bool {
+        self.base.is_none()
     }
 
     fn files(&self) -> Vec<LocalFile> {
@@ -131,8 +183,7 @@ impl RocksState {
                 let states: Vec<&str> = self.owner.states.iter().map(|s| s.name.as_str()).collect();
                 match DeltaOut::begin(folder, name, &states) {
                     Ok(out) => Phase::Copying(Box::new(Copying {
-                        chain,
-                        out,
+                        to: To::Delta { chain, out },
                         next: 0,
                         end: self.index.slots() as u32,
                     })),
@@ -143,27 +194,40 @@ impl RocksState {
         self.snapshot = Some(Snapshot::new(phase));
     }
 
-    /// Whether a delta is being made.
+    /// The barrier of a snapshot of the canonical form, where all is in the caches.
+    pub(super) fn begin_canonical(&mut self, sections: Vec<Section>) {
+        let values = self.states.iter_mut().filter_map(State::values);
+        values.for_each(|v| v.freeze_all());
+        self.snapshot = Some(Snapshot::new(Phase::Copying(Box::new(Copying {
+            to: To::Canonical {
+                sections,
+                held: Chunk::default(),
+            },
+            next: 0,
+            end: self.index.slots() as u32,
+        }))));
+    }
+
+    /// Whether anything is being copied.
     pub(super) fn is_copying(&self) -> bool {
         let phase = self.snapshot.as_ref().map(|s| &s.phase);
         matches!(phase, Some(Phase::Copying(_)))
     }
 
-    /// Copies some of what is frozen; hands the delta on when all is.
-    pub(super) fn copy_some(&mut self) -> Result<()> {
+    /// Copies some of what is frozen; hands a delta on when all is. Whether the snapshot has all.
+    pub(super) fn copy_some(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
         let Some(Phase::Copying(copying)) = self.phase() else {
-            return Ok(());
+            return Ok(false);
         };
         let first = copying.next;
         let end = copying.end.min(first.saturating_add(COPIED));
-        let before = copying.out.bytes();
         let (mut slot, mut some) = (first, Vec::with_capacity(AT_ONCE));
+        let mut bytes = 0;
         while slot < end {
             let Some(Phase::Copying(copying)) = self.phase() else {
                 break;
             };
-            let much = copying.out.bytes() - before >= COPIED_BYTES as u64;
-            if !copying.out.has_room()? || much && slot > first {
+            if bytes >= COPIED_BYTES || !copying.to.has_room(into)? {
                 break;
             }
             some.clear();
@@ -173,31 +237,37 @@ impl RocksState {
                 }
                 slot += 1;
             }
-            self.copy(&some)?;
+            bytes += self.copy(&some)?;
         }
         let Some(phase) = self.phase() else {
-            return Ok(());
+            return Ok(false);
         };
-        *phase = match std::mem::replace(phase, Phase::Failed(None)) {
-            Phase::Copying(mut copying) if slot < copying.end => {
-                copying.next = slot;
-                Phase::Copying(copying)
-            }
-            Phase::Copying(copying) => {
-                let Copying { mut chain, out, .. } = *copying;
+        let Phase::Copying(mut copying) = std::mem::replace(phase, Phase::Failed(None)) else {
+            return Ok(false);
+        };
+        if slot < copying.end || !copying.to.hand(into) {
+            copying.next = slot;
+            *phase = Phase::Copying(copying);
+            return Ok(false);
+        }
+        match copying.to {
+            To::Delta { mut chain, out } => {
                 let (delta, done) = out.finish();
                 chain.deltas.push(Arc::new(delta));
-                Phase::Written(Written { chain, done })
+                *phase = Phase::Written(Written { chain, done });
+                Ok(false)
             }
-            other => other,
-        };
-        Ok(())
+            To::Canonical { .. } => {
+                self.snapshot = None;
+                Ok(true)
+            }
+        }
     }
 
-    /// Copies what the delta waits for under these slots.
-    pub(super) fn copy(&mut self, slots: &[u32]) -> Result<()> {
+    /// Copies what is frozen under these slots; how many bytes.
+    pub(super) fn copy(&mut self, slots: &[u32]) -> Result<usize> {
         if slots.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         put_keys(
             &self.index,
@@ -208,15 +278,23 @@ impl RocksState {
         );
         let phase = self.snapshot.as_mut().map(|s| &mut s.phase);
         let Some(Phase::Copying(copying)) = phase else {
-            return Ok(());
+            return Ok(0);
         };
+        let before = copying.bytes();
         for (number, state) in self.states.iter_mut().enumerate() {
-            if let State::Values(values) = state {
-                let out = &mut copying.out;
-                values.copy(number, &self.keys, out, &mut self.gone)?;
-            }
+            let State::Values(values) = state else {
+                continue;
+            };
+            let to = match &mut copying.to {
+                To::Delta { out, .. } => Copies::Delta(number, out),
+                To::Canonical { sections, held } => match sections.get(number) {
+                    Some(section) => Copies::Canonical(section, held),
+                    None => continue,
+                },
+            };
+            values.copy(&self.keys, to, &mut self.gone)?;
         }
-        Ok(())
+        Ok(copying.bytes() - before)
     }
 
     /// Slots whose values are gone, which deltas know by now, are given to other keys.

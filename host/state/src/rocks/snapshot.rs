@@ -1,5 +1,5 @@
-//! Snapshots of one operator's task: cuts, of which snapshots of the canonical form are read. Those that need none are in
-//! [`chain`](super::chain).
+//! Snapshots of one operator's task: cuts, of which snapshots of the canonical form are read where the store has anything.
+//! Those that need none are in [`chain`](super::chain).
 //!
 //! At the barrier, what is dirty in the caches is *frozen*: it is written to the store a few thousand slots at a time
 //! while processing goes on, each slot at the latest when it is about to change. Then comes the store's cut. What is dirty
@@ -53,7 +53,7 @@ pub(super) enum Phase {
         whole: bool,
     },
     Reading(Receiver<Result<Chunk>>),
-    /// What has changed is copied into a delta.
+    /// What has changed is copied into a delta, or all into the canonical form.
     Copying(Box<Copying>),
     /// The delta is on its way to the disk.
     Written(Written),
@@ -88,17 +88,15 @@ impl RocksState {
             self.begin_delta(chain);
             return Ok(());
         }
+        let sections = canonical.then(|| self.sections(into));
+        let sections = match sections {
+            Some(sections) if self.is_cached() => {
+                self.begin_canonical(sections);
+                return Ok(());
+            }
+            sections => sections,
+        };
         self.end_chain();
-        let sections = canonical.then(|| {
-            let of = |(spec, state): (&_, &State)| Section {
-                number: into.section(section_of(&self.owner.key, spec)),
-                state: spec.name.clone(),
-                shape: state.shape(),
-                keyed: !self.owner.key.is_empty(),
-                expiry: state.expiry(),
-            };
-            self.owner.states.iter().zip(&self.states).map(of).collect()
-        });
         let states = self.states.iter_mut();
         states
             .filter_map(State::values)
@@ -113,6 +111,27 @@ impl RocksState {
             self.finish_cleaning()?;
         }
         Ok(())
+    }
+
+    /// The states in the canonical form.
+    fn sections(&self, into: &mut SnapshotWriter) -> Vec<Section> {
+        let of = |(spec, state): (&_, &State)| Section {
+            number: into.section(section_of(&self.owner.key, spec)),
+            state: spec.name.clone(),
+            shape: state.shape(),
+            keyed: !self.owner.key.is_empty(),
+            expiry: state.expiry(),
+        };
+        self.owner.states.iter().zip(&self.states).map(of).collect()
+    }
+
+    /// Whether the caches have all there is: the store never had anything.
+    fn is_cached(&self) -> bool {
+        let stored = |s: &State| match s {
+            State::Values(v) => v.is_stored(),
+            State::Entries(_) => true,
+        };
+        self.chain.as_ref().is_some_and(Chain::is_whole) && !self.states.iter().any(stored)
     }
 
     pub(super) fn go_on(&mut self, into: &mut SnapshotWriter) -> Result<bool> {
@@ -133,10 +152,7 @@ impl RocksState {
                 Ok(false)
             }
             Some(Phase::Failed(error)) => Err(error.take().unwrap_or_else(lost)),
-            Some(Phase::Copying(_)) => {
-                self.copy_some()?;
-                Ok(false)
-            }
+            Some(Phase::Copying(_)) => self.copy_some(into),
             Some(Phase::Written(_)) => self.hand_on(into),
             Some(Phase::Made(chain)) => {
                 let chain = std::mem::take(chain);
@@ -177,6 +193,9 @@ impl RocksState {
         let states = self.states.iter_mut().filter_map(State::values);
         match self.snapshot.as_ref().map(|s| &s.phase) {
             Some(Phase::Cleaning { .. }) => states.for_each(|v| v.thaw()),
+            Some(Phase::Copying(copying)) if !copying.is_delta() => {
+                states.for_each(|v| v.thaw_changed());
+            }
             Some(Phase::Copying(_) | Phase::Written(_) | Phase::Made(_) | Phase::Failed(_)) => {
                 states.for_each(|v| v.thaw_changed());
                 self.begin_anew();
@@ -222,7 +241,7 @@ impl RocksState {
             .filter(|s| self.is_frozen(*s))
             .collect();
         match copying {
-            true => self.copy(&frozen),
+            true => self.copy(&frozen).map(|_| ()),
             false => self.write_out(&frozen),
         }
     }

@@ -190,7 +190,7 @@ mod tests {
     fn bytes_are_the_same_where_each_is() {
         let text: Vec<u8> = (0..40).collect();
         for a in 0..text.len() {
-            assert!(same(&text[..a], &text[..a].to_vec()));
+            assert!(same(&text[..a], &Vec::from(&text[..a])));
             assert!((0..text.len()).all(|b| a == b || !same(&text[..a], &text[..b])));
             for at in 0..a {
                 let mut other = text[..a].to_vec();
