@@ -60,14 +60,12 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// A value has parts that stand one after the other.
     fn push(&mut self, section: u32, group: u32, [key, sub, start, rest]: [&[u8]; 4]) {
-        let mut put = |part: &[u8]| {
+        let mut end = |part: &[u8]| {
             self.bytes.extend_from_slice(part);
             self.bytes.len()
         };
-        let ends = [put(key), put(sub), {
-            put(start);
-            put(rest)
-        }];
+        let (key, sub, _) = (end(key), end(sub), end(start));
+        let ends = [key, sub, end(rest)];
         self.entries.push((section, group, ends));
     }
 

@@ -5,6 +5,7 @@ mod deltas;
 mod evolution;
 mod gate;
 mod golden;
+mod savepoints;
 mod snapshots;
 mod timers;
 mod windows;

@@ -8,14 +8,16 @@ use pelton_model::{Error, ErrorCode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::deltas::{KEYS, NATIVE, Run, clear, large, read, set, take};
-use super::snapshots::{ALL, Disk, RestoreFrom, SnapshotForm};
+use super::snapshots::{ALL, Disk, RestoreFrom};
 use super::*;
 
 /// A checkpoint of a cut with a delta.
 fn based() -> Run {
     let mut run = large();
     run.work(&set(0..6, 1));
-    run.complete(SnapshotForm::Canonical);
+    // It begins with a store that has something.
+    run.complete(NATIVE);
+    run.restart();
     drop(take(&mut run));
     run.work(&set(4..8, 2));
     run.work(&clear(0..2));
