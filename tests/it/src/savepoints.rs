@@ -291,8 +291,20 @@ fn a_job_that_cannot_even_begin_ends_at_once() {
         "--checkpoint-dir",
         "cp",
     ]);
-    refused(&out, 1, &["nowhere.json", "cannot be read"]);
+    refused(&out, 8, &["nowhere.json", "cannot be read"]);
     assert!(!out.stderr.contains("starts again"), "{}", out.stderr);
+}
+
+/// All files in a folder and the folders in it.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let below = |path: PathBuf| match path.is_dir() {
+        true => files_below(&path),
+        false => vec![path],
+    };
+    paths.flat_map(below).collect()
 }
 
 #[test]
@@ -311,9 +323,10 @@ fn savepoints_are_listed_verified_and_removed() {
     assert!(verify().ok().contains("verified"), "{}", verify().stdout);
 
     let data = place.work().join("all/sp/data");
-    let files: Vec<_> = std::fs::read_dir(&data).unwrap().collect();
-    let file = files.iter().map(|f| f.as_ref().unwrap().path());
-    let file = file.max_by_key(|f| f.metadata().unwrap().len()).unwrap();
+    let file = files_below(&data)
+        .into_iter()
+        .max_by_key(|f| f.metadata().unwrap().len())
+        .unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
