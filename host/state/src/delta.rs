@@ -36,8 +36,8 @@ const MAGIC: &[u8; 8] = b"PLTDELTA";
 const HEAD: usize = 24;
 /// A state that is none: the file ends.
 const END: u32 = u32::MAX;
-/// Bytes of a block, about.
-const BLOCK_BYTES: usize = 256 << 10;
+/// Bytes of a block, about: below the size from which the C library asks the system for new pages each time.
+const BLOCK_BYTES: usize = 192 << 10;
 /// Bytes that wait for the disk, beyond which only what must be copied is.
 const HELD_BYTES: usize = 8 << 20;
 

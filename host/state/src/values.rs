@@ -174,8 +174,29 @@ impl Values {
     pub(crate) fn copy(
         &mut self,
         keys: &StoreKeys,
-        mut to: Copies<'_>,
+        to: Copies<'_>,
         gone: &mut Vec<u32>,
+    ) -> Result<()> {
+        match to {
+            Copies::Delta(number, out) => self.copy_each::<true>(keys, gone, |key, value| {
+                out.put(number, key, value);
+                Ok(())
+            }),
+            Copies::Canonical(section, chunk) => {
+                self.copy_each::<false>(keys, gone, |key, value| match value {
+                    Some(value) => section.put(key, value, chunk),
+                    None => Ok(()),
+                })
+            }
+        }
+    }
+
+    /// Compiled for each kind, for it runs for each key. Only deltas mark what they have.
+    fn copy_each<const DELTA: bool>(
+        &mut self,
+        keys: &StoreKeys,
+        gone: &mut Vec<u32>,
+        mut put: impl FnMut(&[u8], Option<[&[u8]; 2]>) -> Result<()>,
     ) -> Result<()> {
         let waits = keys.iter().map(|(slot, _)| slot);
         let waits = waits.filter(|slot| self.is_frozen(*slot));
@@ -188,29 +209,25 @@ impl Values {
             if flags & FROZEN == 0 {
                 continue;
             }
-            let stamp = self.stamp(slot).to_be_bytes();
-            let stamp = if stamped { stamp.as_slice() } else { &[] };
-            let value = self.cached.has(slot).then(|| [stamp, values.row(next)]);
-            next += usize::from(value.is_some());
-            if value.is_none() && !self.stored {
-                gone.push(slot);
-            }
             let mut now = flags & !FROZEN;
-            match (&mut to, value) {
-                (Copies::Delta(number, out), Some(_)) => {
-                    out.put(*number, key, value);
+            if DELTA {
+                now &= !CHAINED;
+            }
+            if self.cached.has(slot) {
+                let stamp = self.stamp(slot).to_be_bytes();
+                let stamp = if stamped { stamp.as_slice() } else { &[] };
+                put(key, Some([stamp, values.row(next)]))?;
+                next += 1;
+                if DELTA {
                     now |= CHAINED;
                 }
-                (Copies::Delta(number, out), None) => {
-                    if self.stored || flags & CHAINED != 0 {
-                        out.put(*number, key, None);
-                    }
-                    now &= !CHAINED;
+            } else {
+                if self.stored || flags & CHAINED != 0 {
+                    put(key, None)?;
                 }
-                (Copies::Canonical(section, chunk), Some(value)) => {
-                    section.put(key, value, chunk)?;
+                if !self.stored {
+                    gone.push(slot);
                 }
-                (Copies::Canonical(..), None) => {}
             }
             if let Some(flags) = self.flags.get_mut(slot as usize) {
                 *flags = now;
