@@ -33,7 +33,9 @@ impl Left {
     /// Whether a job that is begun anew could not even open what it reads and writes. Who started it is there to mend it,
     /// and nothing would be gone on with.
     pub(super) fn never_began(&self, wishes: &Wishes<'_>) -> bool {
-        !self.ran.get() && self.from.get().is_none() && wishes.from.is_none()
+        let anew = self.from.get().is_none() && wishes.from.is_none();
+        // Before the term is taken nobody knows whether there is something to go on with.
+        self.began.get() && anew && !self.ran.get()
     }
 
     /// Whether what is damaged would be read again by each start to come.
